@@ -1,0 +1,5 @@
+"""``python -m geomsae`` is the command line."""
+
+from geomsae.cli import main
+
+main()

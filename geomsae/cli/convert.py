@@ -1,0 +1,43 @@
+"""``geomsae convert``: decoders into the store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from geomsae.cli.options import store_option, wanted_options
+
+if TYPE_CHECKING:
+    from geomsae.sources import Wanted
+
+
+@click.command()
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@store_option()
+@wanted_options
+def convert(sources: tuple[str, ...], location: str, wanted: Wanted) -> None:
+    """Bring decoders into the store.
+
+    SOURCE is a repository of the Hugging Face Hub (google/gemma-scope-2b-pt-res), a file
+    (.safetensors, .npz, .npy), a folder of them, or random:16384x2304 for directions drawn at
+    random. Labels select where the source states them, and supply what it does not: a bare file
+    needs --model. What is in the store already stays as it is.
+    """
+    import geomsae
+    from geomsae.cli.progress import meter, say
+    from geomsae.sources import find
+
+    store = geomsae.open_store(location, create=True)
+    offers = [offer for source in sources for offer in find(source, wanted)]
+    added = 0
+    with meter(sum(offer.nbytes for offer in offers), "B") as progress:
+        outcomes = geomsae.convert(offers, store, progress=progress.advance)
+        for offer in offers:
+            progress.at(offer.labels.id)
+            outcome = next(outcomes)
+            for note in outcome.notes:
+                progress.say(note)
+            progress.say(f"{outcome.id}: {'stored' if outcome.added else 'is there already'}")
+            added += outcome.added
+    say(f"{added} of {len(offers)} dictionaries added to {location}")

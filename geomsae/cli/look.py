@@ -1,0 +1,76 @@
+"""``geomsae ls`` and ``geomsae tails``: what is there, and what it says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from geomsae.cli.options import json_option, store_option, threshold_option, wanted_options
+
+if TYPE_CHECKING:
+    from geomsae.sources import Wanted
+
+
+@click.command()
+@click.argument("source", required=False)
+@store_option()
+@wanted_options
+@json_option
+def ls(source: str | None, location: str, wanted: Wanted, as_json: bool) -> None:
+    """List what the store has, or what SOURCE offers."""
+    import pandas as pd
+
+    import geomsae
+    from geomsae.cli.progress import say
+    from geomsae.cli.tables import print_table
+    from geomsae.sources import find
+
+    if source is None:
+        table = geomsae.open_store(location).catalog()
+        if table.empty:
+            say(f"the store {location} is empty: bring decoders into it with 'geomsae convert'")
+        print_table(
+            table,
+            as_json=as_json,
+            columns=["n_features", "d_model", "l0", "source_dtype", "histograms"],
+        )
+        return
+    offers = find(source, wanted)
+    rows = [
+        {**offer.labels.coordinates(), "path": offer.name, "bytes": offer.nbytes}
+        for offer in offers
+    ]
+    table = pd.DataFrame(rows, index=[offer.labels.id for offer in offers])
+    print_table(table, as_json=as_json, columns=["path", "bytes"])
+
+
+@click.command()
+@store_option()
+@threshold_option
+@click.option("--bins", default=2000, show_default=True, help="Histograms with so many bins.")
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "float64"]),
+    default="float32",
+    show_default=True,
+    help="Histograms counted in this arithmetic.",
+)
+@json_option
+def tails(location: str, threshold: float, bins: int, precision: str, as_json: bool) -> None:
+    """Print the share of pairs with |cosine| above a threshold.
+
+    Beside it stands the share that directions uniform on the sphere would have.
+    """
+    import geomsae
+    from geomsae.cli.progress import say
+    from geomsae.cli.tables import print_table
+
+    hist = geomsae.open_store(location).histograms(bins, precision)
+    if not hist.sizes["dictionary"]:
+        say(f"the store {location} has no such histograms: count them with 'geomsae histogram'")
+    print_table(
+        geomsae.tail_table(hist, threshold),
+        as_json=as_json,
+        columns=["n_features", "d_model", "n_pairs", "n_tail", "tail_fraction", "isotropic"],
+    )

@@ -1,0 +1,103 @@
+"""Options that several verbs share, each declared once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import click
+
+Command = Callable[..., Any]
+
+
+def store_option(default: str = "store") -> Callable[[Command], Command]:
+    """``--store``: where the store lies."""
+    return click.option(
+        "--store",
+        "location",
+        default=default,
+        envvar="GEOMSAE_STORE" if default == "store" else None,
+        show_default=True,
+        show_envvar=True,
+        metavar="PATH-or-URL",
+        help="The store.",
+    )
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
+
+threshold_option = click.option(
+    "--threshold",
+    default=0.1,
+    show_default=True,
+    help="Tails begin at this |cosine|, an edge of the bins.",
+)
+
+
+def count_options(command: Command) -> Command:
+    """Options of every verb that counts pairs: how, and by whom."""
+
+    @click.option(
+        "--precision",
+        type=click.Choice(["float32", "float64"]),
+        default="float32",
+        show_default=True,
+        help="Arithmetic of the products; float64 is the reference to check with.",
+    )
+    @click.option(
+        "--device",
+        type=click.Choice(["auto", "cpu", "gpu"]),
+        default="auto",
+        show_default=True,
+        help="What multiplies.",
+    )
+    @click.option(
+        "--scheduler",
+        metavar="ADDRESS-or-FILE",
+        help="An existing Dask cluster, else the processors of this machine.",
+    )
+    @wraps(command)
+    def with_cluster(scheduler: str | None, **words: Any) -> Any:
+        if scheduler is None:
+            return command(**words)
+        from geomsae.cli.cluster import connected
+
+        with connected(scheduler):
+            return command(**words)
+
+    return with_cluster
+
+
+def wanted_options(command: Command) -> Command:
+    """Options that select from a source, or say what it does not: they become a `Wanted`."""
+
+    @click.option("--model", default="", metavar="NAME", help="Base model.")
+    @click.option("--variant", default="", metavar="NAME", help="Training stage: pt, it, ...")
+    @click.option("--site", default="", metavar="NAME", help="Place in the model: res, mlp, att.")
+    @click.option("--layer", default="", metavar="LAYERS", help="12, or 0,5,10, or 0-25:5.")
+    @click.option("--width", default="", metavar="LABEL", help="Published width: 16k.")
+    @click.option(
+        "--l0",
+        default="",
+        metavar="L0",
+        help="canonical (closest to 100; the default), all, or labels: 82,141.",
+    )
+    @click.option("--tag", default="", metavar="NAME", help="What else tells it from others.")
+    @click.option("--tensor", default="", metavar="KEY", help="Which tensor of a file.")
+    @click.option(
+        "--transpose/--no-transpose",
+        default=None,
+        help="Whether the features are the columns, where the file does not tell.",
+    )
+    @click.option("--revision", default="", metavar="REV", help="Branch, tag or hash on the Hub.")
+    @click.option("--seed", default=0, type=click.IntRange(0), help="Seed of random:NxD.")
+    @wraps(command)
+    def with_wanted(**words: Any) -> Any:
+        from geomsae.sources import Wanted
+
+        names = Wanted.__dataclass_fields__
+        wanted = Wanted(**{name: words.pop(name) for name in names})
+        return command(wanted=wanted, **words)
+
+    return with_wanted

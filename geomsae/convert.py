@@ -1,0 +1,135 @@
+"""From sources into the store: what is there already stays, and no two ids meet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import PurePath
+
+from geomsae.dictionary import Dictionary, label_part
+from geomsae.errors import SelectionError
+from geomsae.sources import Decoder, FileDecoder, Offer, Wanted, find
+from geomsae.store import Store
+from geomsae.store.decoders import sha256
+
+_IDENTITY = ("repo", "revision", "path", "tensor", "transposed", "file_size", "file_mtime_ns", "seed")
+"""What makes two sources the same without reading them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one offer."""
+
+    id: str
+    added: bool
+    """False if the store had it already."""
+    notes: tuple[str, ...]
+    """What a user should be told."""
+
+
+def convert(
+    source: str | Iterable[Offer],
+    store: Store,
+    wanted: Wanted | None = None,
+    progress: Callable[[int], None] = lambda nbytes: None,
+) -> Iterator[Outcome]:
+    """Bring decoders into a store, one after another.
+
+    Parameters
+    ----------
+    source : str or iterable of Offer
+        What `geomsae.sources.find` takes, or what it gave.
+    store : Store
+        Where to.
+    wanted : Wanted, optional
+        Labels that select, or that supply what the source does not say.
+    progress : callable
+        Told the bytes of float32 dealt with.
+
+    Yields
+    ------
+    Outcome
+        For each decoder, once it is in the store.
+
+    Raises
+    ------
+    SourceError, SelectionError, DecoderError, StoreError
+        With one sentence each. What was finished before stays.
+    """
+    offers = find(source, wanted) if isinstance(source, str) else source
+    for offer in offers:
+        decoder = offer.open()
+        there = _same_source(store, decoder)
+        if there is None and decoder.labels.id in store.decoders:
+            there, decoder = _tell_apart(store, decoder, progress)
+        if there is not None:
+            yield Outcome(there, False, ())
+            continue
+        id = decoder.labels.id
+        _check_neighbours(store, id, decoder.shape)
+        store.add_decoder(decoder, id, progress)
+        tagged = id != offer.labels.id
+        notes = (f"{offer.labels.id} is another decoder's: stored as {id}",) if tagged else ()
+        yield Outcome(id, True, (*decoder.notes, *notes))
+
+
+def _same_source(store: Store, decoder: Decoder) -> str | None:
+    """The id under which the store has the same bytes of the same file with the same labels."""
+    identity = {name: decoder.provenance.get(name) for name in _IDENTITY}
+    for id, attributes in store.decoders.items():
+        labels = replace(Dictionary.from_json(attributes), tag=decoder.labels.tag)
+        if labels.id == decoder.labels.id and all(
+            attributes.get(name) == value for name, value in identity.items()
+        ):
+            return id
+    return None
+
+
+def _tell_apart(
+    store: Store, decoder: Decoder, progress: Callable[[int], None]
+) -> tuple[str | None, Decoder]:
+    """What to do with a decoder whose id is taken.
+
+    If the values are the same, the id under which they are stored; else the decoder with a tag
+    that says what tells it from the other: its tensor, or its file.
+
+    Raises
+    ------
+    SelectionError
+        If nothing tells them apart.
+    """
+    digest = sha256(decoder, progress)
+    if store.decoders[decoder.labels.id]["sha256"] == digest:
+        return decoder.labels.id, decoder
+    file = str(decoder.provenance.get("path", ""))
+    tensor = str(decoder.provenance.get("tensor", ""))
+    taken = store.decoders[decoder.labels.id]
+    for differs, name in (
+        (taken.get("path") == file and taken.get("tensor") != tensor, tensor),
+        (taken.get("path") != file, PurePath(file).stem),
+    ):
+        if isinstance(decoder, FileDecoder) and differs and name:
+            tag = label_part("_".join(filter(None, (decoder.labels.tag, name))))
+            tagged = replace(decoder, labels=replace(decoder.labels, tag=tag))
+            if tagged.labels.id not in store.decoders:
+                return None, tagged
+            if store.decoders[tagged.labels.id]["sha256"] == digest:
+                return tagged.labels.id, tagged
+    raise SelectionError(
+        f"{decoder.labels.id} is in the store already, with other values than {file} has now: "
+        "give --tag NAME to keep both"
+    )
+
+
+def _check_neighbours(store: Store, id: str, shape: tuple[int, int]) -> None:
+    """Refuse an id above or below another's unless both have one shape.
+
+    xarray aligns the groups of a tree with those that they lie in.
+    """
+    for other, attributes in store.decoders.items():
+        nested = other.startswith(f"{id}/") or id.startswith(f"{other}/")
+        if nested and (attributes["n_features"], attributes["d_model"]) != shape:
+            raise SelectionError(
+                f"{id} would lie in one branch with {other}, which has another shape: "
+                "give it more labels (--variant, --layer, --tag)"
+            )

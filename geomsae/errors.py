@@ -1,0 +1,31 @@
+"""Every failure that a user can cause, each explained by its one sentence."""
+
+from __future__ import annotations
+
+
+class GeomsaeError(Exception):
+    """A failure that one clear sentence explains: it names the thing and the way out."""
+
+
+class SourceError(GeomsaeError):
+    """A file, folder or repository does not hold the decoder that was asked for."""
+
+
+class StoreError(GeomsaeError):
+    """A store cannot be opened, read or written."""
+
+
+class SelectionError(GeomsaeError):
+    """Nothing, or too much, answers to the labels that were asked for."""
+
+
+class ThresholdError(GeomsaeError, ValueError):
+    """A threshold does not lie on an edge of the bins."""
+
+
+class DecoderError(GeomsaeError, ValueError):
+    """A matrix cannot be a decoder: its rank, its type or its values forbid it."""
+
+
+class ConservationError(GeomsaeError):
+    """Counted pairs break a conservation law, so the count is not to be trusted."""

@@ -1,0 +1,114 @@
+"""The tile kernel of the CPU: one product of unit rows, binned while it is in the cache."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import numpy as np
+import threadpoolctl
+from numpy.typing import NDArray
+
+from geomsae.pairs.compiled import compiled
+from geomsae.pairs.plan import BAND, STRIP
+
+_local = threading.local()
+_blas_lock = threading.Lock()
+_blas_users = 0
+_blas_limits: list[Any] = []
+
+
+def count_rectangle(rows: NDArray[Any], cols: NDArray[Any], counts: NDArray[np.int64]) -> float:
+    """Count the cosine of every pair of a unit row and a unit column.
+
+    Parameters
+    ----------
+    rows, cols : ndarray, shape (n, d) and (m, d), float32 or float64
+        Unit rows.
+    counts : ndarray, shape (bins,), int64
+        Added to.
+
+    Returns
+    -------
+    float
+        The sum of all cosines counted.
+    """
+    total = 0.0
+    for first in range(0, len(rows), BAND):
+        product = _product(rows[first : first + BAND], cols)
+        total += _bin(product, product.shape[1], counts)
+    return total
+
+
+def count_triangle(rows: NDArray[Any], counts: NDArray[np.int64]) -> float:
+    """Count the cosine of every unordered pair among unit rows; see `count_rectangle`."""
+    total = 0.0
+    for first in range(0, len(rows), STRIP):
+        strip = rows[first : first + STRIP]
+        product = _product(strip, rows[: first + len(strip)])
+        total += _bin(product, first, counts)
+    return total
+
+
+@contextmanager
+def single_threaded_blas() -> Iterator[None]:
+    """Let each product run on the thread that asks for it, for as long as any thread is inside.
+
+    The limit holds for the whole process, so the last to leave lifts what the first one set.
+    """
+    global _blas_users
+    with _blas_lock:
+        if _blas_users == 0:
+            _blas_limits.append(_blas_controller().limit(limits=1, user_api="blas"))
+        _blas_users += 1
+    try:
+        yield
+    finally:
+        with _blas_lock:
+            _blas_users -= 1
+            if _blas_users == 0:
+                _blas_limits.pop().restore_original_limits()
+
+
+@cache
+def _blas_controller() -> threadpoolctl.ThreadpoolController:
+    return threadpoolctl.ThreadpoolController()
+
+
+def _product(rows: NDArray[Any], cols: NDArray[Any]) -> NDArray[Any]:
+    """All cosines, in a buffer that this thread uses again for the next product."""
+    size = len(rows) * len(cols)
+    buffer = getattr(_local, "buffer", None)
+    if buffer is None or buffer.size < size or buffer.dtype != rows.dtype:
+        buffer = _local.buffer = np.empty(size, rows.dtype)
+    out = buffer[:size].reshape(len(rows), len(cols))
+    return np.matmul(rows, cols.T, out=out)
+
+
+@compiled
+def _bin(product, limit, counts):  # type: ignore[no-untyped-def]
+    """Bin the first `limit + i` values of each row `i`, and return their sum.
+
+    The bin of a cosine c is floor(c bins / 2) + bins / 2, in float64: exact for a float32 c, whose
+    product with the number of bins has fewer than 53 bits. With an odd number of bins no edge lies
+    at 0, and half a bin is added before rounding down.
+    """
+    bins = counts.shape[0]
+    half = bins / 2
+    shift = 0.5 * (bins % 2)
+    middle = bins // 2
+    last = bins - 1
+    total = 0.0
+    for i in range(product.shape[0]):
+        row_total = 0.0
+        for j in range(min(limit + i, product.shape[1])):
+            value = np.float64(product[i, j])
+            number = int(math.floor(value * half + shift)) + middle
+            counts[min(max(number, 0), last)] += 1
+            row_total += value
+        total += row_total
+    return total

@@ -1,0 +1,108 @@
+"""The plan: which tiles cover every pair once, and which of them make up one task.
+
+The grid of tiles belongs to the version of geomsae, not to a run: a product of another shape
+rounds differently. How tiles are grouped into tasks does not matter to the counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+TILE = 2048
+"""Rows and columns of a tile."""
+
+BAND = 1024
+"""Rows of a tile that are multiplied at once: their product stays in the cache for binning."""
+
+STRIP = 256
+"""Rows of a tile on the diagonal that are multiplied at once: less is wasted above it."""
+
+_TASKS_A_SIDE = 16
+_LARGEST_SIDE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class SuperTile:
+    """A block of neighbouring tiles: the unit that is scheduled, checked and added.
+
+    Parameters
+    ----------
+    rows, cols : range
+        Numbers of the tiles along each side.
+    triangle : bool
+        Whether both sides are the same dictionary: then only tiles on and below the diagonal.
+    """
+
+    rows: range
+    cols: range
+    triangle: bool
+
+    def tiles(self) -> Iterator[tuple[int, int]]:
+        """The tiles in it, row by row."""
+        for row in self.rows:
+            for col in self.cols:
+                if not self.triangle or col <= row:
+                    yield row, col
+
+
+def tiles_along(n: int) -> int:
+    """How many tiles lie along `n` rows."""
+    return -(-n // TILE)
+
+
+def tile_rows(tile: int, n: int) -> tuple[int, int]:
+    """The first row of a tile and the row after its last."""
+    return tile * TILE, min((tile + 1) * TILE, n)
+
+
+def plan_triangle(n: int) -> list[SuperTile]:
+    """Cover each unordered pair of `n` rows once.
+
+    Large super-tiles come first, so that the last ones to finish are small.
+
+    Examples
+    --------
+    >>> [sorted(s.tiles()) for s in plan_triangle(4096)]
+    [[(1, 0)], [(0, 0)], [(1, 1)]]
+    """
+    spans = _spans(tiles_along(n))
+    below = [SuperTile(rows, cols, False) for i, rows in enumerate(spans) for cols in spans[:i]]
+    return below + [SuperTile(span, span, True) for span in spans]
+
+
+def plan_rectangle(n: int, m: int) -> list[SuperTile]:
+    """Cover each pair of one of `n` rows and one of `m` others once."""
+    return [
+        SuperTile(rows, cols, False)
+        for rows in _spans(tiles_along(n))
+        for cols in _spans(tiles_along(m))
+    ]
+
+
+def _spans(tiles: int) -> list[range]:
+    """Cut a side into super-tiles, the same way whatever the machine."""
+    side = min(max(1, tiles // _TASKS_A_SIDE), _LARGEST_SIDE)
+    return [range(first, min(first + side, tiles)) for first in range(0, tiles, side)]
+
+
+def pairs_in(super_tile: SuperTile, n: int, m: int) -> int:
+    """How many pairs a super-tile covers, rows of zero norm among them.
+
+    Parameters
+    ----------
+    super_tile : SuperTile
+        The super-tile.
+    n, m : int
+        Rows on each side.
+    """
+    total = 0
+    for row, col in super_tile.tiles():
+        first, stop = tile_rows(row, n)
+        height = stop - first
+        if super_tile.triangle and row == col:
+            total += height * (height - 1) // 2
+        else:
+            first, stop = tile_rows(col, m)
+            total += height * (stop - first)
+    return total

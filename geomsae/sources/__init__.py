@@ -1,0 +1,10 @@
+"""Where decoders come from: files, folders, the Hub, and directions drawn at random.
+
+`find` turns what a user names into offers; an offer opens into a decoder, which streams its rows.
+"""
+
+from geomsae.sources.decoder import Decoder, FileDecoder, Offer, Wanted
+from geomsae.sources.find import find
+from geomsae.sources.random import RandomDecoder
+
+__all__ = ["Decoder", "FileDecoder", "Offer", "RandomDecoder", "Wanted", "find"]

@@ -1,0 +1,195 @@
+"""What a source gives: offers, which open into decoders, whose rows stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geomsae.dictionary import Dictionary
+from geomsae.errors import SourceError
+from geomsae.sources.orientation import is_transposed
+from geomsae.sources.tensor import FLOATS, Tensor
+
+DECODER_KEYS = ("W_dec", "w_dec", "decoder.weight", "decoder_linear.weight", "W_D")
+"""Keys under which trainers publish a decoder, tried where none is named."""
+
+
+class Decoder(Protocol):
+    """A dictionary that can be read: what it is, how large, where from, and its rows."""
+
+    @property
+    def labels(self) -> Dictionary:
+        """Which dictionary this is."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(features, dimensions of the model)."""
+
+    @property
+    def dtype(self) -> str:
+        """Element type at the source."""
+
+    @property
+    def provenance(self) -> Mapping[str, str | int]:
+        """Where every byte comes from."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should be told about how it is read."""
+
+    def blocks(self, rows: int) -> Iterator[NDArray[np.float32]]:
+        """Stream the features, `rows` at a time: arrays (at most rows, d_model), float32."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a user says about a source, in the words of the command line.
+
+    Each label selects where the source states it itself, and supplies it where the source does
+    not. An empty word says nothing.
+    """
+
+    model: str = ""
+    variant: str = ""
+    site: str = ""
+    layer: str = ""
+    width: str = ""
+    l0: str = ""
+    tag: str = ""
+    tensor: str = ""
+    transpose: bool | None = None
+    revision: str = ""
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One dictionary that a source has: its labels and size, before it is opened."""
+
+    labels: Dictionary
+    name: str
+    """What the source calls it."""
+    nbytes: int
+    """Bytes of the file it lies in."""
+    open: Callable[[], Decoder]
+
+
+@dataclass(frozen=True)
+class FileDecoder:
+    """A decoder that lies in a file as one 2-D tensor.
+
+    Parameters
+    ----------
+    labels : Dictionary
+        Which dictionary it is.
+    tensor : Tensor
+        Where it lies.
+    transposed : bool
+        Whether its columns are the features.
+    origin : mapping
+        Where the file came from.
+    notes : tuple of str
+        What a user should be told.
+    """
+
+    labels: Dictionary
+    tensor: Tensor
+    transposed: bool
+    origin: Mapping[str, str | int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(features, dimensions of the model)."""
+        rows, columns = self.tensor.shape
+        return (columns, rows) if self.transposed else (rows, columns)
+
+    @property
+    def dtype(self) -> str:
+        """Element type in the file."""
+        return self.tensor.dtype
+
+    @property
+    def provenance(self) -> Mapping[str, str | int]:
+        """File, tensor, and whether it was transposed."""
+        return {
+            **self.origin,
+            "tensor": self.tensor.key,
+            "transposed": int(self.transposed),
+        }
+
+    def blocks(self, rows: int) -> Iterator[NDArray[np.float32]]:
+        """Stream the features, `rows` at a time."""
+        return self.tensor.rows(rows, transpose=self.transposed)
+
+
+def choose_tensor(tensors: list[Tensor], key: str) -> Tensor:
+    """The decoder among the tensors of one file.
+
+    Parameters
+    ----------
+    tensors : list of Tensor
+        All tensors of the file, at least one.
+    key : str
+        The one to take; empty for the only matrix, or the one under a usual key.
+
+    Raises
+    ------
+    SourceError
+        If it is not there, has not two dimensions, is not of floats, or cannot be told.
+    """
+    path = tensors[0].path
+    matrices = [t for t in tensors if len(t.shape) == 2 and t.dtype in FLOATS and 0 not in t.shape]
+    held = ", ".join(t.key for t in matrices[:8]) + (", ..." if len(matrices) > 8 else "")
+    if key:
+        named = [t for t in tensors if t.key == key]
+        if not named:
+            raise SourceError(f"{path} has no tensor {key!r}; its matrices: {held or 'none'}")
+        if named[0] not in matrices:
+            shape = " x ".join(map(str, named[0].shape)) or "a single number"
+            raise SourceError(
+                f"{named[0].name} is {shape} of {named[0].dtype}, where a decoder is a matrix "
+                f"of {', '.join(FLOATS)}; matrices in the file: {held or 'none'}"
+            )
+        return named[0]
+    usual = [t for t in matrices if t.key in DECODER_KEYS]
+    if len(usual) == 1:
+        return usual[0]
+    if len(matrices) == 1:
+        return matrices[0]
+    if not matrices:
+        kinds = ", ".join(f"{t.key or 'array'} {t.shape} {t.dtype}" for t in tensors[:4])
+        raise SourceError(f"{path} holds no matrix of {', '.join(FLOATS)}: only {kinds}")
+    raise SourceError(f"{path} holds {len(matrices)} matrices: say which with --tensor: {held}")
+
+
+def open_file(
+    labels: Dictionary,
+    tensors: list[Tensor],
+    key: str,
+    transpose: bool | None,
+    origin: Mapping[str, str | int],
+) -> FileDecoder:
+    """Open the decoder among the tensors of a file, the right way round.
+
+    Raises
+    ------
+    SourceError
+        See `choose_tensor` and `is_transposed`.
+    """
+    matrix = choose_tensor(tensors, key)
+    if transpose is not None:
+        return FileDecoder(labels, matrix, transpose, origin)
+    transposed, fact = is_transposed(matrix, tensors, labels.width)
+    notes: tuple[str, ...] = ()
+    if transposed is None:
+        rows, columns = matrix.shape
+        notes = (
+            f"{matrix.name} does not say which way round it is: its {rows:,} rows are taken as "
+            f"features of {columns:,} dimensions (--no-transpose confirms, --transpose turns it)",
+        )
+    return FileDecoder(labels, matrix, bool(transposed), {**origin, "orientation": fact}, notes)

@@ -1,0 +1,145 @@
+"""From what a user names to the dictionaries that it offers."""
+
+from __future__ import annotations
+
+import math
+import re
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from geomsae.dictionary import Dictionary, label_part
+from geomsae.errors import SelectionError
+from geomsae.sources.decoder import FileDecoder, Offer, Wanted, open_file
+from geomsae.sources.families import FAMILIES, Family
+from geomsae.sources.listing import READERS, Listing, headers, local_listing
+from geomsae.sources.random import RandomDecoder
+from geomsae.sources.selection import parse_layers, select_l0, select_label, select_layers
+
+LARGE = 50_000_000_000
+"""Bytes of files beyond which a source is not taken whole unless that is asked for."""
+
+_REPO_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
+
+
+def find(source: str, wanted: Wanted | None = None) -> list[Offer]:
+    """What a source has of what is wanted.
+
+    Parameters
+    ----------
+    source : str
+        A file, a folder, a repository of the Hub (``owner/name``), or ``random:NxD``.
+    wanted : Wanted, optional
+        Labels that select, or that supply what the source does not say.
+
+    Returns
+    -------
+    list of Offer
+        At least one, each with labels of its own.
+
+    Raises
+    ------
+    SourceError
+        If there is no such source, or it cannot be read.
+    SelectionError
+        If nothing in it answers to `wanted`, or it does not say what must be known.
+
+    Examples
+    --------
+    >>> [offer.labels.id for offer in find("random:128x16", Wanted(seed=3))]
+    ['random/gaussian/128x16_seed_3']
+    """
+    wanted = wanted or Wanted()
+    if drawn := RandomDecoder.parse(source, wanted.seed):
+        return [Offer(drawn.labels, source, 4 * math.prod(drawn.shape), lambda: drawn)]
+    if not Path(source).exists() and _is_repo_id(source):
+        from geomsae.sources.hub import hub_listing  # a heavy import that local files do without
+
+        listing = hub_listing(source, wanted.revision)
+    else:
+        listing = local_listing(Path(source))
+    return _select(_offers(listing, wanted), wanted, listing.name)
+
+
+def _is_repo_id(name: str) -> bool:
+    """Whether `name` is formed like a repository's, ``owner/name``, and not like a file's."""
+    return bool(_REPO_ID.fullmatch(name)) and Path(name).suffix not in READERS
+
+
+def _offers(listing: Listing, wanted: Wanted) -> list[Offer]:
+    """Every dictionary in a listing: those of a known family, or else each file as it is."""
+    for family in FAMILIES:
+        said = {path: family.path_labels(path) for path in listing.sizes}
+        if any(said.values()):
+            repository = family.repository_labels(listing.name)
+            return [
+                _offer(listing, path, {**repository, **labels}, wanted, family)
+                for path, labels in said.items()
+                if labels is not None
+            ]
+    alone = len(listing.sizes) == 1
+    return [
+        _offer(listing, path, {} if alone else {"tag": _stem(path)}, wanted, None)
+        for path in listing.sizes
+    ]
+
+
+def _stem(path: str) -> str:
+    return label_part(path.rpartition(".")[0])
+
+
+def _offer(
+    listing: Listing,
+    path: str,
+    said: dict[str, Any],
+    wanted: Wanted,
+    family: Family | None,
+) -> Offer:
+    labels = Dictionary(**{**_supplied(wanted, path), **said})
+    key = wanted.tensor or (family.tensor if family else "")
+    return Offer(labels, path, listing.sizes[path], partial(_open, listing, path, labels, key, wanted))
+
+
+def _open(
+    listing: Listing, path: str, labels: Dictionary, key: str, wanted: Wanted
+) -> FileDecoder:
+    tensors = headers(listing.fetch(path))
+    return open_file(labels, tensors, key, wanted.transpose, listing.origin(path))
+
+
+def _supplied(wanted: Wanted, path: str) -> dict[str, Any]:
+    """The labels that a user gives for a source that does not say them itself."""
+    labels: dict[str, Any] = {
+        name: getattr(wanted, name)
+        for name in ("model", "variant", "site", "width", "tag")
+        if getattr(wanted, name)
+    }
+    if "model" not in labels:
+        labels["model"] = ""
+    if wanted.layer:
+        layers = parse_layers(wanted.layer)
+        labels["layer"] = min(layers) if len(layers) == 1 else None
+    if wanted.l0 not in ("", "all", "canonical") and "," not in wanted.l0:
+        labels["l0_label"] = wanted.l0
+        labels["l0"] = float(wanted.l0) if wanted.l0.replace(".", "", 1).isdecimal() else math.nan
+    return labels
+
+
+def _select(offers: list[Offer], wanted: Wanted, name: str) -> list[Offer]:
+    """Narrow offers to what is wanted."""
+    for label in ("model", "variant", "site", "width", "tag"):
+        if text := getattr(wanted, label):
+            offers = select_label(offers, label, text)
+    if wanted.layer:
+        offers = select_layers(offers, wanted.layer)
+    offers = select_l0(offers, wanted.l0)
+    if not offers:
+        raise SelectionError(f"{name} has no dictionary with all of these labels")
+    total = sum(offer.nbytes for offer in offers)
+    asked = (wanted.layer, wanted.width, wanted.l0, wanted.site, wanted.variant)
+    if total > LARGE and not any(asked):
+        raise SelectionError(
+            f"{name} has {total / 1e9:,.0f} GB in {len(offers)} files: "
+            "select with --layer, --width or --l0, or say --l0 all"
+        )
+    return offers

@@ -1,0 +1,206 @@
+"""Where a store lies, and how a group gets into it: whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import fsspec
+import zarr
+from fsspec.implementations.local import LocalFileSystem
+
+from geomsae.dictionary import RESULTS
+from geomsae.errors import StoreError
+from geomsae.store.layout import COMPLETE, FORMAT, KIND
+
+_METADATA = "zarr.json"
+
+
+class Hierarchy:
+    """The Zarr hierarchy of one store, at a local path or an fsspec URL.
+
+    Parameters
+    ----------
+    location : str or Path
+        Where it lies.
+    create : bool
+        Whether a missing store is an empty one, to be made by the first commit.
+
+    Raises
+    ------
+    StoreError
+        If there is no store, or something else, or one of a later format.
+    """
+
+    def __init__(self, location: str | Path, *, create: bool = False) -> None:
+        self.location = str(location)
+        try:
+            self.fs, self.root = fsspec.core.url_to_fs(os.path.expanduser(self.location))
+        except (ImportError, ValueError) as error:
+            raise StoreError(f"no store can be opened at {self.location}: {error}") from error
+        self.is_local = isinstance(self.fs, LocalFileSystem)
+        self._check(create)
+
+    def _check(self, create: bool) -> None:
+        if not self.fs.exists(self.root):
+            if create:
+                return
+            raise StoreError(
+                f"there is no store at {self.location}: 'geomsae convert' makes one, "
+                "--store names another"
+            )
+        if not self.fs.isdir(self.root):
+            raise StoreError(f"{self.location} is a file, not a store")
+        attributes = self.attributes("")
+        if attributes is None:
+            if self.fs.ls(self.root, detail=False):
+                raise StoreError(f"{self.location} is a folder of something else, not a store")
+        elif attributes.get(KIND) != "store":
+            raise StoreError(f"{self.location} is a Zarr hierarchy, but not a store of geomsae")
+        elif attributes.get("format", 0) > FORMAT:
+            raise StoreError(
+                f"{self.location} has format {attributes['format']}, and this geomsae reads up to "
+                f"{FORMAT}: upgrade geomsae"
+            )
+
+    def zarr_store(self) -> Any:
+        """The hierarchy as a read-only Zarr store."""
+        if self.is_local:
+            return zarr.storage.LocalStore(self.root, read_only=True)
+        return zarr.storage.FsspecStore.from_url(self.location, read_only=True)
+
+    def attributes(self, path: str) -> dict[str, Any] | None:
+        """The attributes of the group at `path`; None where there is no group."""
+        try:
+            metadata = json.loads(self.fs.cat_file(self._at(path, _METADATA)))
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise StoreError(
+                f"{self._at(path, _METADATA)} is damaged: move {self._at(path)} away, "
+                "then convert or compute it again"
+            ) from error
+        if metadata.get("node_type") != "group":
+            return None
+        found: dict[str, Any] = metadata.get("attributes", {})
+        return found
+
+    def groups(self, path: str) -> Iterator[str]:
+        """Names of the folders directly below the group at `path`, sorted."""
+        with contextlib.suppress(FileNotFoundError):
+            for entry in sorted(self.fs.ls(self._at(path), detail=True), key=lambda e: e["name"]):
+                if entry["type"] == "directory":
+                    yield PurePosixPath(entry["name"]).name
+
+    def complete(self, kind: str, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+        """Every finished group of a kind at or below `path`, with its attributes.
+
+        Arrays are not looked into, nor are results when decoders are asked for.
+        """
+        attributes = self.attributes(path)
+        if attributes is None:
+            return
+        if attributes.get(KIND) == kind and attributes.get("status") == COMPLETE:
+            yield path, attributes
+        for name in self.groups(path):
+            if kind != "decoder" or name != RESULTS:
+                yield from self.complete(kind, f"{path}/{name}" if path else name)
+
+    @contextlib.contextmanager
+    def staging(self) -> Iterator[Path]:
+        """A folder beside the hierarchy to build groups in; `commit` moves them, all or nothing.
+
+        What a killed process left there is removed by the next one.
+        """
+        if not self.is_local:
+            raise StoreError(f"{self.location} can only be read: write to a local store")
+        work = Path(f"{self.root.rstrip('/')}-work")
+        work.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(work)
+        name = uuid.uuid4().hex
+        with _held(work / f"{name}.lock"):
+            stage = work / name
+            stage.mkdir()
+            try:
+                yield stage
+            finally:
+                shutil.rmtree(stage, ignore_errors=True)
+                (work / f"{name}.lock").unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            work.rmdir()  # empty, unless another process works here
+
+    def commit(self, stage: Path) -> None:
+        """Move everything in `stage` into the hierarchy.
+
+        Raises
+        ------
+        StoreError
+            If one of its arrays is there already.
+        """
+        root = Path(self.root)
+        if not (root / _METADATA).exists():
+            root.mkdir(parents=True, exist_ok=True)
+            attributes = {KIND: "store", "format": FORMAT}
+            metadata = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+            _replace(root / _METADATA, json.dumps(metadata, indent=2), stage)
+        for child in sorted(path for path in stage.iterdir() if path.is_dir()):
+            _graft(child, root / child.name)
+
+    def _at(self, *parts: str) -> str:
+        return "/".join([self.root.rstrip("/"), *(part for part in parts if part)])
+
+
+def _graft(source: Path, target: Path) -> None:
+    """Move a subtree of groups under a target that may be there in part.
+
+    The highest folder that is new is renamed as a whole, so that everything below it appears at
+    once; where a group is there already, its metadata is replaced last.
+    """
+    try:
+        source.rename(target)
+        return
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+    metadata = json.loads((source / _METADATA).read_text())
+    if metadata["node_type"] == "array":
+        raise StoreError(f"{target} is there already: another run was first")
+    for child in sorted(path for path in source.iterdir() if path.is_dir()):
+        _graft(child, target / child.name)
+    if metadata.get("attributes"):
+        (source / _METADATA).replace(target / _METADATA)
+
+
+def _replace(path: Path, text: str, stage: Path) -> None:
+    written = stage / f"{path.name}.new"
+    written.write_text(text)
+    written.replace(path)
+
+
+@contextlib.contextmanager
+def _held(lock: Path) -> Iterator[None]:
+    """Hold a lock file for as long as this process lives; the kernel lets go of it on any death."""
+    while True:
+        with lock.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            # Another process may have taken the new file for an abandoned one, and removed it.
+            if lock.exists() and os.fstat(file.fileno()).st_ino == lock.stat().st_ino:
+                yield
+                return
+
+
+def _remove_abandoned(work: Path) -> None:
+    """Remove the folders whose process is gone."""
+    for lock in work.glob("*.lock"):
+        with contextlib.suppress(BlockingIOError, FileNotFoundError), lock.open("r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+            lock.unlink(missing_ok=True)

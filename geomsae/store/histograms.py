@@ -1,0 +1,124 @@
+"""Histograms in the store: one small group per dictionary, read together as one dataset."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+from numpy.typing import NDArray
+
+import geomsae
+from geomsae.dictionary import LABELS, SIZES, Dictionary
+from geomsae.errors import StoreError
+from geomsae.histogram import PROVENANCE, histograms
+from geomsae.store.hierarchy import Hierarchy
+from geomsae.store.layout import COMPLETE, KIND, create_array, histogram_path
+
+
+def write_histogram(
+    hierarchy: Hierarchy,
+    id: str,
+    dataset: xr.Dataset,
+    made: dict[str, str],
+) -> None:
+    """Keep the histogram of one dictionary beside its decoder, whole or not at all.
+
+    Parameters
+    ----------
+    hierarchy : Hierarchy
+        The store.
+    id : str
+        The dictionary.
+    dataset : Dataset
+        As `geomsae.cosine_histogram` gives it, computed.
+    made : dict of str
+        How it was made: ``precision``, ``device``, and the ``sha256`` of the decoder.
+    """
+    count = np.asarray(dataset["count"], np.int64)
+    path = histogram_path(id, count.size, made["precision"])
+    with hierarchy.staging() as stage:
+        target = zarr.storage.LocalStore(stage)
+        for name in ("count", "cosine", "cosine_left", "cosine_right"):
+            values = np.asarray(dataset[name])
+            array = create_array(
+                target,
+                f"{path}/{name}",
+                values.shape,
+                values.shape,
+                values.dtype.name,
+                ("cosine",),
+                dict(dataset[name].attrs),
+            )
+            array[:] = values
+        zarr.open_group(target, path=path, mode="r+").update_attributes(
+            {
+                KIND: "histogram",
+                "bins": count.size,
+                "n_pairs": int(dataset["n_pairs"]),
+                "n_excluded": int(dataset["n_excluded"]),
+                "count_sha256": checksum(count),
+                **made,
+                "version": geomsae.__version__,
+                "status": COMPLETE,
+            }
+        )
+        hierarchy.commit(stage)
+
+
+def checksum(count: NDArray[np.int64]) -> str:
+    """SHA-256 of counts as little-endian int64: no law on sums sees one pair in the next bin."""
+    return hashlib.sha256(count.astype("<i8").tobytes()).hexdigest()
+
+
+def read_histograms(
+    hierarchy: Hierarchy,
+    decoders: Iterable[tuple[str, dict[str, Any]]],
+    bins: int,
+    precision: str,
+) -> xr.Dataset:
+    """Every histogram with these bins and this precision, as one labelled dataset.
+
+    Raises
+    ------
+    StoreError
+        If the counts of one are not those that were written.
+    """
+    store = hierarchy.zarr_store()
+    ids: list[str] = []
+    counts: list[NDArray[np.int64]] = []
+    results: list[dict[str, Any]] = []
+    columns: dict[str, list[Any]] = {name: [] for name in (*LABELS, *SIZES, *PROVENANCE)}
+    for id, attributes in decoders:
+        path = histogram_path(id, bins, precision)
+        result = hierarchy.attributes(path)
+        if result is None or result.get("status") != COMPLETE:
+            continue
+        count = np.asarray(zarr.open_array(store, path=f"{path}/count", mode="r")[:])
+        if checksum(count) != result["count_sha256"]:
+            raise StoreError(
+                f"the histogram of {id} is not the one that was written: move "
+                f"{hierarchy.location}/{path} away and compute it again"
+            )
+        ids.append(id)
+        counts.append(count)
+        results.append(result)
+        row = {
+            **Dictionary.from_json(attributes).coordinates(),
+            **{name: attributes[name] for name in SIZES},
+            **{name: result.get(name, "") for name in PROVENANCE},
+            "revision": attributes.get("revision", ""),
+        }
+        for name, column in columns.items():
+            column.append(row[name])
+    return histograms(
+        counts,
+        [result["n_pairs"] for result in results],
+        [result["n_excluded"] for result in results],
+        ids,
+        columns,
+        bins,
+    )

@@ -1,0 +1,191 @@
+"""The store as its users see it: open, look at the catalogue, select."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from geomsae.bins import DEFAULT_BINS, check_bins
+from geomsae.dictionary import LABELS, SIZES, Dictionary
+from geomsae.errors import SelectionError
+from geomsae.sources import Decoder
+from geomsae.store.decoders import read_decoder, write_decoder
+from geomsae.store.hierarchy import Hierarchy
+from geomsae.store.histograms import read_histograms, write_histogram
+from geomsae.store.layout import COMPLETE, histogram_path
+
+ORIGIN = ("source_dtype", "repo", "revision", "path", "tensor", "sha256")
+"""Columns of the catalogue that say where a decoder comes from."""
+
+
+def open_store(location: str | Path = "store", *, create: bool = False) -> Store:
+    """Open a store of decoders and of what was computed about them.
+
+    Parameters
+    ----------
+    location : str or Path
+        A local path or an fsspec URL.
+    create : bool
+        Take a missing store for an empty one, which the first decoder makes.
+
+    Returns
+    -------
+    Store
+
+    Raises
+    ------
+    StoreError
+        If there is no store, or something that is not one, or one of a later format.
+
+    Examples
+    --------
+    >>> import geomsae, tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> store = geomsae.open_store(folder)
+    >>> [outcome.id for outcome in geomsae.convert("random:64x16", store)]
+    ['random/gaussian/64x16_seed_0']
+    >>> store.decoder("random/gaussian/64x16_seed_0").sizes
+    Frozen({'feature': 64, 'd_model': 16})
+    """
+    return Store(Hierarchy(location, create=create))
+
+
+class Store:
+    """Decoders and results in one Zarr hierarchy; made by `open_store`.
+
+    What it tells is what was there when it was first asked; `refresh` looks again.
+    """
+
+    def __init__(self, hierarchy: Hierarchy) -> None:
+        self.hierarchy = hierarchy
+
+    @property
+    def location(self) -> str:
+        """The path or URL it was opened at."""
+        return self.hierarchy.location
+
+    @cached_property
+    def decoders(self) -> dict[str, dict[str, Any]]:
+        """Attributes of every decoder in the store, by id."""
+        return dict(sorted(self.hierarchy.complete("decoder"), key=_reading_order))
+
+    def refresh(self) -> Store:
+        """Forget what is known of the store, so that it is read again; returns itself."""
+        self.__dict__.pop("decoders", None)
+        return self
+
+    def catalog(self) -> pd.DataFrame:
+        """One row per dictionary: its labels, sizes, origin, and how many histograms it has.
+
+        Returns
+        -------
+        DataFrame
+            Indexed by id.
+        """
+        rows = []
+        for id, attributes in self.decoders.items():
+            row = Dictionary.from_json(attributes).coordinates()
+            row.update({name: attributes[name] for name in SIZES})
+            row.update({name: attributes.get(name, "") for name in ORIGIN})
+            found = self.hierarchy.complete("histogram", f"{id}/results")
+            row["histograms"] = sum(1 for _ in found)
+            rows.append(row)
+        columns = [*LABELS, *SIZES, *ORIGIN, "histograms"]
+        return pd.DataFrame(
+            rows, columns=columns, index=pd.Index(list(self.decoders), name="dictionary")
+        )
+
+    def attributes(self, id: str) -> dict[str, Any]:
+        """What is recorded about one decoder.
+
+        Raises
+        ------
+        SelectionError
+            If the store has no such dictionary; the sentence names the nearest.
+        """
+        if id not in self.decoders:
+            near = difflib.get_close_matches(id, self.decoders, n=1, cutoff=0.0)
+            hint = f"; the nearest is {near[0]}" if near else ": it is empty"
+            raise SelectionError(f"the store {self.location} has no dictionary {id!r}{hint}")
+        return self.decoders[id]
+
+    def decoder(self, id: str) -> xr.DataArray:
+        """One decoder as published: dims (feature, d_model), float32, Dask-backed, not yet read.
+
+        Raises
+        ------
+        SelectionError
+            If the store has no such dictionary.
+        """
+        return read_decoder(self.hierarchy, id, self.attributes(id))
+
+    def norms(self, id: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Euclidean norms of a decoder's rows, shape (feature,), float64."""
+        return np.asarray(self.decoder(id)["norm"])
+
+    def histograms(self, bins: int = DEFAULT_BINS, precision: str = "float32") -> xr.Dataset:
+        """Every histogram in the store that has these bins and this precision.
+
+        Parameters
+        ----------
+        bins : int
+            Number of equal bins on [-1, 1].
+        precision : str
+            Arithmetic of the products, ``float32`` or ``float64``.
+
+        Returns
+        -------
+        Dataset, dims (dictionary, cosine)
+            ``count`` int64, ``n_pairs``, ``n_excluded``, and every label as a coordinate that
+            ``sel`` takes scalars, lists and slices of. Empty where nothing was computed.
+        """
+        return read_histograms(self.hierarchy, self.decoders.items(), check_bins(bins), precision)
+
+    def has_histogram(self, id: str, bins: int, precision: str) -> bool:
+        """Whether a finished histogram of this dictionary is there."""
+        attributes = self.hierarchy.attributes(histogram_path(id, bins, precision))
+        return attributes is not None and attributes.get("status") == COMPLETE
+
+    def add_decoder(self, decoder: Decoder, id: str, progress: Callable[[int], None]) -> None:
+        """Write a decoder at `id`; see `geomsae.convert`, which decides on the id."""
+        write_decoder(self.hierarchy, decoder, id, progress)
+        self.refresh()
+
+    def add_histogram(self, id: str, dataset: xr.Dataset, made: dict[str, str]) -> None:
+        """Write the histogram of a dictionary, with how it was made."""
+        write_histogram(self.hierarchy, id, dataset, made)
+
+    def __repr__(self) -> str:
+        table = self.catalog()
+        lines = [f"<geomsae.Store {self.location!r}: {len(table)} dictionaries>"]
+        for (model, variant), group in table.groupby(["model", "variant"], sort=False):
+            layers = sorted(set(group["layer"]) - {-1})
+            span = f", layers {layers[0]} to {layers[-1]}" if layers else ""
+            widths = ", ".join(f"{n:,}" for n in sorted(set(group["n_features"])))
+            lines.append(
+                f"  {model} {variant}: {len(group)} dictionaries{span}, {widths} features, "
+                f"{int((group['histograms'] > 0).sum())} with histograms"
+            )
+        return "\n".join(lines)
+
+
+def _reading_order(entry: tuple[str, dict[str, Any]]) -> tuple[Any, ...]:
+    """Layers in numeric order, whatever their ids look like as text."""
+    labels = Dictionary.from_json(entry[1]).coordinates()
+    width = entry[1]["n_features"]
+    return (
+        labels["model"],
+        labels["variant"],
+        labels["site"],
+        labels["layer"],
+        width,
+        (labels["l0"] != labels["l0"], labels["l0"]),
+        entry[0],
+    )
