@@ -12,7 +12,16 @@ from geomsae.sources import Decoder, FileDecoder, Offer, Wanted, find
 from geomsae.store import Store
 from geomsae.store.decoders import sha256
 
-_IDENTITY = ("repo", "revision", "path", "tensor", "transposed", "file_size", "file_mtime_ns", "seed")
+_IDENTITY = (
+    "repo",
+    "revision",
+    "path",
+    "tensor",
+    "transposed",
+    "file_size",
+    "file_mtime_ns",
+    "seed",
+)
 """What makes two sources the same without reading them."""
 
 
@@ -31,7 +40,7 @@ def convert(
     source: str | Iterable[Offer],
     store: Store,
     wanted: Wanted | None = None,
-    progress: Callable[[int], None] = lambda nbytes: None,
+    progress: Callable[[int], object] = lambda _: None,
 ) -> Iterator[Outcome]:
     """Bring decoders into a store, one after another.
 
@@ -86,7 +95,7 @@ def _same_source(store: Store, decoder: Decoder) -> str | None:
 
 
 def _tell_apart(
-    store: Store, decoder: Decoder, progress: Callable[[int], None]
+    store: Store, decoder: Decoder, progress: Callable[[int], object]
 ) -> tuple[str | None, Decoder]:
     """What to do with a decoder whose id is taken.
 

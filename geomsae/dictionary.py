@@ -37,6 +37,9 @@ SIZES: Mapping[str, str] = {
 }
 """The two sizes of a decoder, known for every dictionary."""
 
+CANONICAL_L0 = 100.0
+"""The L0 that a canonical dictionary is closest to."""
+
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@=-]*")
 
 
@@ -49,6 +52,17 @@ def label_part(text: str) -> str:
     'layers.3_mlp_down'
     """
     return re.sub(r"[^A-Za-z0-9._+@=-]+", "_", text).strip("._") or "_"
+
+
+def canonical_distance(l0: float) -> tuple[float, float]:
+    """Sort key of the canonical rule: closest to 100 first, and of two as close, the lower.
+
+    Examples
+    --------
+    >>> min([22.0, 82.0, 118.0], key=canonical_distance)
+    82.0
+    """
+    return abs(l0 - CANONICAL_L0), l0
 
 
 @dataclass(frozen=True, slots=True)

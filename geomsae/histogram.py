@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,7 +47,7 @@ def histograms(
     n_pairs: Sequence[int],
     n_excluded: Sequence[int],
     ids: Sequence[str],
-    columns: dict[str, Sequence[Any]],
+    columns: Mapping[str, Sequence[Any]],
     bins: int,
 ) -> xr.Dataset:
     """Label the counts of many dictionaries, selectable by any of their labels.

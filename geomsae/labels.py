@@ -191,7 +191,7 @@ def _matches(values: NDArray[Any], label: Any, name: str) -> NDArray[np.bool_]:
             there = ", ".join(map(str, np.unique(values)[:12])) or "nothing"
             raise KeyError(f"no dictionary has {name}={one!r}; there is {there}")
     if isinstance(label, list):
-        return np.logical_or.reduce([_equal(values, one) for one in label] or [values != values])
+        return np.any([_equal(values, one) for one in label] or [values != values], axis=0)
     return _equal(values, label)
 
 

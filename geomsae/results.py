@@ -17,7 +17,7 @@ from geomsae.pairs.schedule import run
 from geomsae.pairs.stored import StoredDecoder, count_stored, forget
 from geomsae.store import Store
 
-Progress = Callable[[int], None]
+Progress = Callable[[int], object]
 """Told how many pairs were just dealt with."""
 
 
@@ -40,7 +40,7 @@ def compute_histograms(
     bins: int = DEFAULT_BINS,
     precision: str = "float32",
     device: str = "auto",
-    progress: Progress = lambda pairs: None,
+    progress: Progress = lambda _: None,
 ) -> Iterator[str]:
     """Count the pairwise cosines of every dictionary that has no such histogram yet.
 
@@ -82,7 +82,9 @@ def compute_histograms(
         raise GeomsaeError(f"pairs cannot be counted on {device!r} yet: use auto or cpu")
     for id in missing_histograms(store, ids, bins=bins, precision=precision):
         sha256 = store.attributes(id)["sha256"]
-        dataset = _count(store, StoredDecoder(store.location, id, sha256, precision), bins, progress)
+        dataset = _count(
+            store, StoredDecoder(store.location, id, sha256, precision), bins, progress
+        )
         made = {"precision": precision, "device": "cpu", "sha256": sha256}
         store.add_histogram(id, dataset, made)
         yield id

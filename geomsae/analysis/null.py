@@ -6,7 +6,7 @@ from scipy.special import betainc
 
 
 def isotropic_tail(d_model: int, threshold: float) -> float:
-    """Probability that two directions, uniform on the sphere, have a \\|cosine\\| above a threshold.
+    """Probability that the cosine of two isotropic directions lies beyond a threshold.
 
     Parameters
     ----------
@@ -18,7 +18,7 @@ def isotropic_tail(d_model: int, threshold: float) -> float:
     Returns
     -------
     float
-        P(\\|c\\| > t). For a cosine c in d dimensions, (1 + c) / 2 is distributed as
+        P(abs(c) > t). For a cosine c in d dimensions, (1 + c) / 2 is distributed as
         Beta((d - 1) / 2, (d - 1) / 2), and hence 1 - c^2 as Beta((d - 1) / 2, 1 / 2); see Muirhead,
         Aspects of Multivariate Statistical Theory (1982), theorem 1.5.7. The regularised
         incomplete beta function of the latter keeps its precision far into the tail.

@@ -9,7 +9,8 @@ import click
 from geomsae.cli.options import store_option, wanted_options
 
 if TYPE_CHECKING:
-    from geomsae.sources import Wanted
+    from geomsae.sources import Offer, Wanted
+    from geomsae.store import Store
 
 
 @click.command()
@@ -25,11 +26,18 @@ def convert(sources: tuple[str, ...], location: str, wanted: Wanted) -> None:
     needs --model. What is in the store already stays as it is.
     """
     import geomsae
-    from geomsae.cli.progress import meter, say
     from geomsae.sources import find
 
     store = geomsae.open_store(location, create=True)
-    offers = [offer for source in sources for offer in find(source, wanted)]
+    bring([offer for source in sources for offer in find(source, wanted)], store)
+
+
+def bring(offers: list[Offer], store: Store) -> list[str]:
+    """Convert offers with a bar in bytes, and return the ids that they have in the store."""
+    import geomsae
+    from geomsae.cli.progress import meter, say
+
+    ids = []
     added = 0
     with meter(sum(offer.nbytes for offer in offers), "B") as progress:
         outcomes = geomsae.convert(offers, store, progress=progress.advance)
@@ -39,5 +47,7 @@ def convert(sources: tuple[str, ...], location: str, wanted: Wanted) -> None:
             for note in outcome.notes:
                 progress.say(note)
             progress.say(f"{outcome.id}: {'stored' if outcome.added else 'is there already'}")
+            ids.append(outcome.id)
             added += outcome.added
-    say(f"{added} of {len(offers)} dictionaries added to {location}")
+    say(f"{added} of {len(offers)} dictionaries added to {store.location}")
+    return ids

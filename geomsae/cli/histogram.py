@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from geomsae.cli.options import count_options, store_option
+
+if TYPE_CHECKING:
+    from geomsae.store import Store
 
 
 @click.command()
@@ -24,7 +29,7 @@ def histogram(ids: tuple[str, ...], location: str, bins: int, precision: str, de
 
 
 def count_pairs(
-    store: object,
+    store: Store,
     ids: list[str] | None = None,
     bins: int = 2000,
     precision: str = "float32",
@@ -35,7 +40,6 @@ def count_pairs(
     from geomsae.cli.progress import meter, say
     from geomsae.results import missing_histograms
 
-    assert isinstance(store, geomsae.Store)
     missing = missing_histograms(store, ids, bins=bins, precision=precision)
     pairs = {id: n * (n - 1) // 2 for id in missing for n in [store.attributes(id)["n_features"]]}
     with meter(sum(pairs.values()), "pairs") as progress:

@@ -39,7 +39,7 @@ class Verbs(click.Group):
                 "interrupted: what was finished is kept, run again to go on"
             ) from error
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """The verbs in the order of the work, not of the alphabet."""
         return list(self.commands)
 

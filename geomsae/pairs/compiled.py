@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, cast
 
 import numba
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
 
-
-def compiled(function: _Function) -> _Function:
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile without the interpreter's lock, kept on disk where some folder can be written.
 
     Sums may be taken in any order, so that they run in vector registers.
     """
-    options = {"nogil": True, "fastmath": {"reassoc"}}
+    options: Any = {"nogil": True, "fastmath": {"reassoc"}}
     try:
         made = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # no folder to keep it in, as on a read-only machine
         made = numba.njit(**options)(function)
-    return made  # type: ignore[no-any-return]
+    return cast(Callable[..., Any], made)

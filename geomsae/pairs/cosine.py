@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import dask
 import dask.array as da
 import numpy as np
 import xarray as xr
+from dask.delayed import delayed
 
 from geomsae.bins import DEFAULT_BINS, check_bins
 from geomsae.errors import DecoderError, GeomsaeError
@@ -101,14 +101,14 @@ def cosine_histogram(
     parts = [_count(super_tile, row_panels, col_panels, bins) for super_tile in plan]
     while len(parts) > 1:
         parts = [
-            dask.delayed(add, pure=False)(parts[i : i + _ADDED_AT_ONCE])
+            delayed(add, pure=False)(parts[i : i + _ADDED_AT_ONCE])
             for i in range(0, len(parts), _ADDED_AT_ONCE)
         ]
     sides = row_panels if v is None else row_panels + col_panels
-    excluded = dask.delayed(_excluded, pure=False)(sides)
+    excluded = delayed(_excluded, pure=False)(sides)
     dataset = histogram(
         da.from_delayed(parts[0].count, (bins,), np.int64),
-        da.from_delayed(_scalar(parts[0].n_pairs), (), np.int64),
+        da.from_delayed(delayed(np.int64)(parts[0].n_pairs), (), np.int64),
         da.from_delayed(excluded, (), np.int64),
         coords,
     )
@@ -154,14 +154,14 @@ def _panels(w: Any, precision: str) -> list[Any]:
         spans = (tile_rows(tile, len(w)) for tile in range(tiles_along(len(w))))
         blocks = [w[start:stop] for start, stop in spans]
     return [
-        dask.delayed(make_panel, pure=False)(block, precision, tile * TILE)
+        delayed(make_panel, pure=False)(block, precision, tile * TILE)
         for tile, block in enumerate(blocks)
     ]
 
 
 def _count(super_tile: SuperTile, row_panels: list[Any], col_panels: list[Any], bins: int) -> Any:
     """One lazy super-tile, which depends on its own panels alone."""
-    return dask.delayed(_count_from, pure=False)(
+    return delayed(_count_from, pure=False)(
         super_tile,
         [row_panels[tile] for tile in super_tile.rows],
         [col_panels[tile] for tile in super_tile.cols],
@@ -169,9 +169,7 @@ def _count(super_tile: SuperTile, row_panels: list[Any], col_panels: list[Any], 
     )
 
 
-def _count_from(
-    super_tile: SuperTile, rows: list[Panel], cols: list[Panel], bins: int
-) -> Counted:
+def _count_from(super_tile: SuperTile, rows: list[Panel], cols: list[Panel], bins: int) -> Counted:
     return count_super_tile(
         super_tile,
         lambda tile: rows[tile - super_tile.rows.start],
@@ -180,10 +178,5 @@ def _count_from(
     )
 
 
-@dask.delayed(pure=False)
-def _scalar(value: int) -> Any:
-    return np.asarray(value, np.int64)
-
-
-def _excluded(panels: list[Panel]) -> Any:
-    return np.asarray(sum(panel.n_excluded for panel in panels), np.int64)
+def _excluded(panels: list[Panel]) -> np.int64:
+    return np.int64(sum(panel.n_excluded for panel in panels))

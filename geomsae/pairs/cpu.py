@@ -90,7 +90,7 @@ def _product(rows: NDArray[Any], cols: NDArray[Any]) -> NDArray[Any]:
 
 
 @compiled
-def _bin(product, limit, counts):  # type: ignore[no-untyped-def]
+def _bin(product: NDArray[Any], limit: int, counts: NDArray[np.int64]) -> Any:
     """Bin the first `limit + i` values of each row `i`, and return their sum.
 
     The bin of a cosine c is floor(c bins / 2) + bins / 2, in float64: exact for a float32 c, whose
@@ -107,7 +107,7 @@ def _bin(product, limit, counts):  # type: ignore[no-untyped-def]
         row_total = 0.0
         for j in range(min(limit + i, product.shape[1])):
             value = np.float64(product[i, j])
-            number = int(math.floor(value * half + shift)) + middle
+            number = math.floor(value * half + shift) + middle
             counts[min(max(number, 0), last)] += 1
             row_total += value
         total += row_total

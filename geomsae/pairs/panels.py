@@ -80,7 +80,9 @@ def make_panel(block: Any, precision: str, first_row: int = 0) -> Panel:
 
 
 @compiled
-def _normalise(rows, unit, total):  # type: ignore[no-untyped-def]
+def _normalise(
+    rows: NDArray[Any], unit: NDArray[Any], total: NDArray[np.float64]
+) -> tuple[int, int, int, float]:
     """Write unit rows and add them up; returns zero rows, bad rows, the first bad one, squares."""
     n_excluded = 0
     n_bad = 0
@@ -112,7 +114,7 @@ def _normalise(rows, unit, total):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _norm(row, scale):  # type: ignore[no-untyped-def]
+def _norm(row: NDArray[Any], scale: float) -> Any:
     square = 0.0
     for j in range(row.shape[0]):
         value = np.float64(row[j]) * scale

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
-import dask
+import dask.config
+from dask.base import compute
 from dask.callbacks import Callback
+from dask.delayed import delayed
 
 _WINDOW = 4
 """Tasks per worker thread that a cluster is given at a time."""
@@ -38,7 +40,7 @@ def run(
         for result in _on_cluster(client, function, iter(tasks)):
             on_result(result)
         return
-    lazy = [dask.delayed(function, pure=False)(*arguments) for arguments in tasks]
+    lazy = [delayed(function, pure=False)(*arguments) for arguments in tasks]
     wanted = {task.key for task in lazy}
 
     def finished(key: Any, result: Any, *_: Any) -> None:
@@ -46,7 +48,7 @@ def run(
             on_result(result)
 
     with Callback(posttask=finished):
-        dask.compute(*lazy, scheduler=dask.config.get("scheduler", "threads"), optimize_graph=False)
+        compute(*lazy, scheduler=dask.config.get("scheduler", "threads"), optimize_graph=False)
 
 
 def _client() -> Any:

@@ -42,8 +42,7 @@ class StoredDecoder:
 
     def panel(self, tile: int) -> Panel:
         """The normalised rows of one tile."""
-        weights = _open(self.location, self.id)
-        rows = max(TILE, weights.chunks[0])
+        rows = max(TILE, int(_open(self.location, self.id).chunks[0]))
         run = tile * TILE // rows
         panels = _cache.get((self, run), lambda: self._load(run * rows, rows), PANEL_BYTES)
         return panels[tile - run * rows // TILE]

@@ -95,19 +95,19 @@ def _offer(
     wanted: Wanted,
     family: Family | None,
 ) -> Offer:
-    labels = Dictionary(**{**_supplied(wanted, path), **said})
+    labels = Dictionary(**{**_supplied(wanted), **said})
     key = wanted.tensor or (family.tensor if family else "")
-    return Offer(labels, path, listing.sizes[path], partial(_open, listing, path, labels, key, wanted))
+    return Offer(
+        labels, path, listing.sizes[path], partial(_open, listing, path, labels, key, wanted)
+    )
 
 
-def _open(
-    listing: Listing, path: str, labels: Dictionary, key: str, wanted: Wanted
-) -> FileDecoder:
+def _open(listing: Listing, path: str, labels: Dictionary, key: str, wanted: Wanted) -> FileDecoder:
     tensors = headers(listing.fetch(path))
     return open_file(labels, tensors, key, wanted.transpose, listing.origin(path))
 
 
-def _supplied(wanted: Wanted, path: str) -> dict[str, Any]:
+def _supplied(wanted: Wanted) -> dict[str, Any]:
     """The labels that a user gives for a source that does not say them itself."""
     labels: dict[str, Any] = {
         name: getattr(wanted, name)

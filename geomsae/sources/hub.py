@@ -1,4 +1,4 @@
-"""Repositories on the Hugging Face Hub: what they have, at which revision, fetched by its client."""
+"""Repositories on the Hugging Face Hub: what they have, pinned to a revision, and fetched."""
 
 from __future__ import annotations
 
@@ -49,8 +49,7 @@ def hub_listing(repo: str, revision: str) -> Listing:
     sizes = {
         entry.path: entry.size
         for entry in tree
-        if isinstance(entry, huggingface_hub.hf_api.RepoFile)
-        and Path(entry.path).suffix in READERS
+        if isinstance(entry, huggingface_hub.hf_api.RepoFile) and Path(entry.path).suffix in READERS
     }
     if not sizes:
         raise SourceError(f"{repo} has no file of the formats {', '.join(READERS)}")

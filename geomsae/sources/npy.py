@@ -72,11 +72,11 @@ def _data_start(file: IO[bytes], info: zipfile.ZipInfo) -> int:
 
 
 def _tensor(file: IO[bytes], path: Path, key: str, start: int, member: str = "") -> Tensor:
-    version = np.lib.format.read_magic(file)  # type: ignore[arg-type]
+    version = np.lib.format.read_magic(file)
     if version == (1, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)  # type: ignore[arg-type]
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
     elif version == (2, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)  # type: ignore[arg-type]
+        shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
     else:
         raise ValueError(f"npy version {version[0]}.{version[1]} is not one for plain arrays")
     return Tensor(

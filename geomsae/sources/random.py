@@ -49,7 +49,9 @@ class RandomDecoder:
 
     def __post_init__(self) -> None:
         if self.n_features < 1 or self.d_model < 1 or self.seed < 0:
-            raise SourceError("random directions need at least one row, one column, and a seed >= 0")
+            raise SourceError(
+                "random directions need at least one row, one column, and a seed >= 0"
+            )
 
     @classmethod
     def parse(cls, name: str, seed: int) -> RandomDecoder | None:

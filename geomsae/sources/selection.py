@@ -7,12 +7,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
 
-from geomsae.dictionary import EMBEDDING
+from geomsae.dictionary import EMBEDDING, canonical_distance
 from geomsae.errors import SelectionError
 from geomsae.sources.decoder import Offer
-
-CANONICAL_L0 = 100.0
-"""The L0 that a canonical dictionary is closest to."""
 
 
 def parse_layers(text: str) -> set[int]:
@@ -71,7 +68,9 @@ def select_l0(offers: list[Offer], text: str) -> list[Offer]:
     """Keep one L0 or several: ``canonical`` (also where nothing is said), ``all``, or labels."""
     if text == "all":
         return offers
-    return canonical(offers) if text in ("", "canonical") else select_label(offers, "l0_label", text)
+    return (
+        canonical(offers) if text in ("", "canonical") else select_label(offers, "l0_label", text)
+    )
 
 
 def canonical(offers: Iterable[Offer]) -> list[Offer]:
@@ -84,7 +83,7 @@ def canonical(offers: Iterable[Offer]) -> list[Offer]:
     for offer in offers:
         groups[replace(offer.labels, l0_label="").id].append(offer)
     kept = {
-        min(group, key=lambda o: (abs(o.labels.l0 - CANONICAL_L0), o.labels.l0)).name
+        min(group, key=lambda o: canonical_distance(o.labels.l0)).name
         for group in groups.values()
         if not any(math.isnan(o.labels.l0) for o in group)
     }

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +50,7 @@ class Tensor:
     shape: tuple[int, ...]
     dtype: str
     offset: int
-    order: str = "<"
+    order: Literal["<", ">", "=", "|"] = "<"
     fortran: bool = False
     member: str = ""
 

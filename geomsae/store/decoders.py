@@ -18,7 +18,7 @@ from geomsae.sources import Decoder
 from geomsae.store.hierarchy import Hierarchy
 from geomsae.store.layout import COMPLETE, KIND, chunk_rows, create_array
 
-Progress = Callable[[int], None]
+Progress = Callable[[int], object]
 """Told how many bytes of a decoder were just dealt with."""
 
 
@@ -109,11 +109,12 @@ def read_decoder(hierarchy: Hierarchy, id: str, attributes: dict[str, Any]) -> x
         hierarchy.zarr_store(), group=id, chunks={}, consolidated=False, decode_cf=False
     )
     labels = Dictionary.from_json(attributes).coordinates()
-    return (
+    decoder: xr.DataArray = (
         opened["W_dec"]
         .assign_coords(norm=opened["norm"], dictionary=id, **labels)
         .assign_attrs({k: v for k, v in attributes.items() if k not in (*LABELS, *SIZES)})
     )
+    return decoder
 
 
 def row_norms(block: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -153,7 +153,7 @@ class Store:
         attributes = self.hierarchy.attributes(histogram_path(id, bins, precision))
         return attributes is not None and attributes.get("status") == COMPLETE
 
-    def add_decoder(self, decoder: Decoder, id: str, progress: Callable[[int], None]) -> None:
+    def add_decoder(self, decoder: Decoder, id: str, progress: Callable[[int], object]) -> None:
         """Write a decoder at `id`; see `geomsae.convert`, which decides on the id."""
         write_decoder(self.hierarchy, decoder, id, progress)
         self.refresh()
