@@ -136,9 +136,11 @@ def _check_neighbours(store: Store, id: str, shape: tuple[int, int]) -> None:
     xarray aligns the groups of a tree with those that they lie in.
     """
     for other, attributes in store.decoders.items():
-        nested = other.startswith(f"{id}/") or id.startswith(f"{other}/")
-        if nested and (attributes["n_features"], attributes["d_model"]) != shape:
-            raise SelectionError(
-                f"{id} would lie in one branch with {other}, which has another shape: "
-                "give it more labels (--variant, --layer, --tag)"
-            )
+        there = (attributes["n_features"], attributes["d_model"])
+        if there == shape:
+            continue
+        said = f"{other} has another shape, {there[0]} x {there[1]}"
+        if other.startswith(f"{id}/"):
+            raise SelectionError(f"{id} cannot lie above others: {said}; give it --tag NAME")
+        if id.startswith(f"{other}/"):
+            raise SelectionError(f"{id} cannot lie in there: {said}; give another --model")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from geomsae.errors import ConservationError
 from geomsae.pairs import cpu
+from geomsae.pairs.blas import single_threaded_blas
 from geomsae.pairs.panels import Panel
 from geomsae.pairs.plan import SuperTile
 
@@ -63,7 +64,7 @@ def count_super_tile(
     """
     count = np.zeros(bins, np.int64)
     n_pairs = covered = 0
-    with cpu.single_threaded_blas():
+    with single_threaded_blas():
         for row, col in super_tile.tiles():
             rows = row_panel(row)
             if super_tile.triangle and row == col:

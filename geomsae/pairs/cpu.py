@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
 import numpy as np
-import threadpoolctl
 from numpy.typing import NDArray
 
 from geomsae.pairs.compiled import compiled
 from geomsae.pairs.plan import BAND, STRIP
 
 _local = threading.local()
-_blas_lock = threading.Lock()
-_blas_users = 0
-_blas_limits: list[Any] = []
 
 
 def count_rectangle(rows: NDArray[Any], cols: NDArray[Any], counts: NDArray[np.int64]) -> float:
@@ -52,31 +45,6 @@ def count_triangle(rows: NDArray[Any], counts: NDArray[np.int64]) -> float:
         product = _product(strip, rows[: first + len(strip)])
         total += _bin(product, first, counts)
     return total
-
-
-@contextmanager
-def single_threaded_blas() -> Iterator[None]:
-    """Let each product run on the thread that asks for it, for as long as any thread is inside.
-
-    The limit holds for the whole process, so the last to leave lifts what the first one set.
-    """
-    global _blas_users
-    with _blas_lock:
-        if _blas_users == 0:
-            _blas_limits.append(_blas_controller().limit(limits=1, user_api="blas"))
-        _blas_users += 1
-    try:
-        yield
-    finally:
-        with _blas_lock:
-            _blas_users -= 1
-            if _blas_users == 0:
-                _blas_limits.pop().restore_original_limits()
-
-
-@cache
-def _blas_controller() -> threadpoolctl.ThreadpoolController:
-    return threadpoolctl.ThreadpoolController()
 
 
 def _product(rows: NDArray[Any], cols: NDArray[Any]) -> NDArray[Any]:
