@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 
 from geomsae.dictionary import Dictionary, label_part
-from geomsae.errors import SelectionError
+from geomsae.errors import SelectionError, TakenError
 from geomsae.sources import Decoder, FileDecoder, Offer, Wanted, find
 from geomsae.store import Store
 from geomsae.store.decoders import sha256
@@ -76,7 +76,12 @@ def convert(
             continue
         id = decoder.labels.id
         _check_neighbours(store, id, decoder.shape)
-        store.add_decoder(decoder, id, progress)
+        try:
+            store.add_decoder(decoder, id, progress)
+        except TakenError:
+            store.refresh()
+            yield Outcome(id, False, ())
+            continue
         tagged = id != offer.labels.id
         notes = (f"{offer.labels.id} is another decoder's: stored as {id}",) if tagged else ()
         yield Outcome(id, True, (*decoder.notes, *notes))
@@ -87,8 +92,10 @@ def _same_source(store: Store, decoder: Decoder) -> str | None:
     identity = {name: decoder.provenance.get(name) for name in _IDENTITY}
     for id, attributes in store.decoders.items():
         labels = replace(Dictionary.from_json(attributes), tag=decoder.labels.tag)
-        if labels.id == decoder.labels.id and all(
-            attributes.get(name) == value for name, value in identity.items()
+        if (
+            labels.id == decoder.labels.id
+            and (attributes["n_features"], attributes["d_model"]) == decoder.shape
+            and all(attributes.get(name) == value for name, value in identity.items())
         ):
             return id
     return None

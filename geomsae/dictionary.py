@@ -51,7 +51,8 @@ def label_part(text: str) -> str:
     >>> label_part("layers.3/mlp down")
     'layers.3_mlp_down'
     """
-    return re.sub(r"[^A-Za-z0-9._+@=-]+", "_", text).strip("._") or "_"
+    part = re.sub(r"[^A-Za-z0-9._+@=-]+", "_", text).strip("._+@=-") or "unnamed"
+    return f"{part}_" if part == RESULTS else part
 
 
 def canonical_distance(l0: float) -> tuple[float, float]:

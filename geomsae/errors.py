@@ -15,6 +15,10 @@ class StoreError(GeomsaeError):
     """A store cannot be opened, read or written."""
 
 
+class TakenError(StoreError):
+    """Something is in the store already, put there by another run meanwhile."""
+
+
 class SelectionError(GeomsaeError):
     """Nothing, or too much, answers to the labels that were asked for."""
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 
 import numpy as np
 import xarray as xr
 
 from geomsae.bins import DEFAULT_BINS, check_bins
-from geomsae.errors import ConservationError, GeomsaeError
+from geomsae.errors import ConservationError, GeomsaeError, TakenError
 from geomsae.histogram import histogram
 from geomsae.pairs.cosine import check_precision
 from geomsae.pairs.count import Counted
@@ -86,7 +87,8 @@ def compute_histograms(
             store, StoredDecoder(store.location, id, sha256, precision), bins, progress
         )
         made = {"precision": precision, "device": "cpu", "sha256": sha256}
-        store.add_histogram(id, dataset, made)
+        with suppress(TakenError):  # another run was first, with the same counts
+            store.add_histogram(id, dataset, made)
         yield id
 
 

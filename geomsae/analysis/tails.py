@@ -55,7 +55,7 @@ def tail_fraction(hist: xr.Dataset, threshold: float | Iterable[float] = 0.1) ->
         coords={"threshold": ("threshold", thresholds, {"long_name": "least |cosine|"})},
     )
     inside = hist["count"].where(tails, 0).sum("cosine")
-    share = (inside / hist["n_pairs"]).rename("tail_fraction")
+    share = (inside / hist["n_pairs"].where(hist["n_pairs"] > 0)).rename("tail_fraction")
     share = share if several else share.isel(threshold=0)
     return share.assign_attrs(long_name="share of pairs in the tails", units="1")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import click
@@ -24,7 +25,8 @@ def print_table(table: pd.DataFrame, *, as_json: bool, columns: list[str] | None
     """
     whole = table.rename_axis("id").reset_index()
     if as_json:
-        click.echo(whole.to_json(orient="records", indent=1, double_precision=15))
+        known = whole.astype(object).where(whole.notna(), None)
+        click.echo(json.dumps(known.to_dict("records"), indent=1, default=lambda v: v.item()))
         return
     shown = whole if columns is None else whole[["id", *columns]]
     formats = {"float": lambda x: "" if x != x else f"{x:.4g}", "int": lambda x: f"{x:,}"}

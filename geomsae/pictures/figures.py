@@ -26,10 +26,20 @@ WIDTH, HEIGHT = 860, 430
 RED = "#c1272d"
 GREY = "#b9c0c8"
 COLOURS = ["#30638e", "#e08e0b", "#3a7d44", "#7b4b94", "#00798c", "#8d6a4f"]
-DIAMOND = {"bokeh": "diamond", "matplotlib": "D"}
-DASHED = {"bokeh": "dashed", "matplotlib": "--"}
+MARKS: dict[str, dict[str, dict[str, Any]]] = {
+    "bokeh": {
+        "dot": {"size": 6},
+        "diamond": {"size": 13, "marker": "diamond"},
+        "dashed": {"line_dash": "dashed"},
+    },
+    "matplotlib": {
+        "dot": {"s": 30},
+        "diamond": {"s": 75, "marker": "D"},
+        "dashed": {"linestyle": "--"},
+    },
+}
+"""How each backend is told to draw what was measured, what was known, and a level."""
 
-_DOT = 36
 _DRAWN_BIN = 0.01
 _LAYERS_DRAWN = 6
 
@@ -143,24 +153,23 @@ def _share_by_layer(
 
     def draw(backend: str) -> Any:
         parts = []
+        dot = MARKS[backend]["dot"]
         beside = known.join(reference, how="inner")
         if len(beside):
             parts.append(
                 beside.hvplot.scatter(
                     **{**axes, "y": "reference"},
                     label=str(beside["kind"].iloc[0]),
-                    marker=DIAMOND[backend],
                     color=GREY,
-                    size=110,
                     hover_cols=["l0"],
-                )
+                ).opts(**MARKS[backend]["diamond"])
             )
         series = known.groupby(["variant", "width"], sort=False)
         for colour, ((variant, width), rows) in zip(_colours(), series, strict=False):
             name = _words(variant, width)
             line = canonical_only(rows)
             parts.append(
-                line.hvplot.scatter(**axes, label=name, color=colour, hover_cols=["l0"], size=_DOT)
+                line.hvplot.scatter(**axes, label=name, color=colour, hover_cols=["l0"]).opts(**dot)
             )
             if len(line) > 1:
                 parts.append(line.hvplot.line(**axes, label=name, color=colour))
@@ -168,16 +177,14 @@ def _share_by_layer(
             if len(others):
                 parts.append(
                     others.hvplot.scatter(
-                        **axes, label=f"{name}, other L0", color=colour, alpha=0.35, size=_DOT
-                    )
+                        **axes, label=f"{name}, other L0", color=colour, alpha=0.35
+                    ).opts(**dot)
                 )
         ends = pd.DataFrame(
             {"layer": [known["layer"].min(), known["layer"].max()], "tail_fraction": level}
         )
         parts.append(
-            ends.hvplot.line(**axes, label=level_name, color=RED).opts(
-                **{"line_dash" if backend == "bokeh" else "linestyle": DASHED[backend]}
-            )
+            ends.hvplot.line(**axes, label=level_name, color=RED).opts(**MARKS[backend]["dashed"])
         )
         return _sized(hv.Overlay(parts), backend, legend=True)
 
@@ -215,7 +222,8 @@ def _variants(place: str, group: pd.DataFrame, threshold: float) -> Iterator[Fig
                     "ylim": (0, 1.1 * float(both.to_numpy().max())),
                 }
                 shares = both[variant].rename("tail_fraction").reset_index()
-                parts += [shares.hvplot.line(**axes), shares.hvplot.scatter(**axes, size=_DOT)]
+                dots = shares.hvplot.scatter(**axes).opts(**MARKS[backend]["dot"])
+                parts += [shares.hvplot.line(**axes), dots]
             return _sized(hv.Overlay(parts), backend, legend=True)
 
         yield Figure(
@@ -245,7 +253,8 @@ def _share_by_l0(place: str, group: pd.DataFrame, threshold: float) -> Figure:
                 "xlabel": "L0: mean number of active features (log)",
                 "ylabel": f"share of pairs with |cosine| > {threshold:g} (log)",
             }
-            parts += [rows.hvplot.line(**axes), rows.hvplot.scatter(**axes, size=_DOT)]
+            dots = rows.hvplot.scatter(**axes).opts(**MARKS[backend]["dot"])
+            parts += [rows.hvplot.line(**axes), dots]
         return _sized(hv.Overlay(parts), backend, legend=True)
 
     return Figure(

@@ -13,7 +13,7 @@ import matplotlib
 import pandas as pd
 import xarray as xr
 from bokeh.embed import components
-from bokeh.resources import INLINE
+from bokeh.resources import Resources
 
 import geomsae
 from geomsae.analysis import tail_table
@@ -69,22 +69,34 @@ def write_report(hist: xr.Dataset, folder: Path, threshold: float = 0.1) -> Writ
     pictures = [path for figure in drawn for path in _save(figure, folder)]
     hv.Store.set_current_backend("bokeh")
     plots = [hv.render(figure.draw("bokeh"), backend="bokeh") for figure in drawn]
-    script, divs = components(plots) if plots else ("", ())
     page = folder / "report.html"
-    page.write_text(
-        _template().render(
-            rows=_rows(table, known),
-            kinds=sorted(set(known["kind"])),
-            threshold=threshold,
-            figures=list(zip(drawn, divs, strict=True)),
-            script=script,
-            resources=INLINE.render(),
-            version=geomsae.__version__,
-            pairs=int(table["n_pairs"].sum()),
-        ),
-        encoding="utf-8",
-    )
+    page.write_text(_page(plots, drawn, table, known, threshold), encoding="utf-8")
     return Written(page, tuple(pictures))
+
+
+def _page(
+    plots: list[Any],
+    drawn: list[Figure],
+    table: pd.DataFrame,
+    known: pd.DataFrame,
+    threshold: float,
+) -> str:
+    """The whole page: every value in it escaped, and everything inside that it needs to draw."""
+    script, divs = components(plots) if plots else ("", ())
+    text = files("geomsae.pictures").joinpath("report.html").read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(text).render(
+        rows=_rows(table, known),
+        kinds=sorted(set(known["kind"])),
+        threshold=threshold,
+        figures=list(zip(drawn, divs, strict=True)),
+        script=script,
+        libraries=Resources(mode="inline", components=["bokeh"]).js_raw,
+        version=geomsae.__version__,
+        pairs=int(table["n_pairs"].sum()),
+    )
 
 
 def _save(figure: Figure, folder: Path) -> list[Path]:
@@ -115,12 +127,3 @@ def _rows(table: pd.DataFrame, known: pd.DataFrame) -> list[dict[Any, Any]]:
     joined["ratio"] = joined["tail_fraction"] / joined["reference"]
     joined["id"] = joined.index
     return joined.astype(object).where(joined.notna(), None).to_dict("records")
-
-
-def _template() -> jinja2.Template:
-    """The page, every value in it escaped."""
-    text = files("geomsae.pictures").joinpath("report.html").read_text(encoding="utf-8")
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from functools import partial
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from geomsae.dictionary import Dictionary, label_part
-from geomsae.errors import SelectionError
+from geomsae.errors import SelectionError, SourceError
 from geomsae.sources.decoder import FileDecoder, Offer, Wanted, open_file
 from geomsae.sources.families import FAMILIES, Family
 from geomsae.sources.listing import READERS, Listing, headers, local_listing
@@ -50,6 +51,8 @@ def find(source: str, wanted: Wanted | None = None) -> list[Offer]:
     ['random/gaussian/128x16_seed_3']
     """
     wanted = wanted or Wanted()
+    if not source:
+        raise SourceError("a source needs a name: a file, a folder, or owner/name on the Hub")
     if drawn := RandomDecoder.parse(source, wanted.seed):
         return [Offer(drawn.labels, source, 4 * math.prod(drawn.shape), lambda: drawn)]
     if not Path(source).exists() and _is_repo_id(source):
@@ -77,15 +80,22 @@ def _offers(listing: Listing, wanted: Wanted) -> list[Offer]:
                 for path, labels in said.items()
                 if labels is not None
             ]
-    alone = len(listing.sizes) == 1
-    return [
-        _offer(listing, path, {} if alone else {"tag": _stem(path)}, wanted, None)
-        for path in listing.sizes
-    ]
+    if len(listing.sizes) == 1:
+        return [_offer(listing, path, {}, wanted, None) for path in listing.sizes]
+    tags = _tags(list(listing.sizes))
+    return [_offer(listing, path, {"tag": tag}, wanted, None) for path, tag in tags.items()]
 
 
-def _stem(path: str) -> str:
-    return label_part(path.rpartition(".")[0])
+def _tags(paths: list[str]) -> dict[str, str]:
+    """A tag for each file of a folder: its name, and what it takes to tell it from the others."""
+    tags: dict[str, str] = {}
+    for path in paths:
+        name = label_part(path.rpartition(".")[0])
+        longer = (f"{name}_{number}" for number in itertools.count(2))
+        tags[path] = next(
+            tag for tag in itertools.chain([name], longer) if tag not in tags.values()
+        )
+    return tags
 
 
 def _offer(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
+    HFValidationError,
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
@@ -22,7 +24,12 @@ from geomsae.sources.listing import READERS, Listing
 # The client's own base class for everything that can go wrong on the wire; which HTTP library it
 # comes from has changed between the client's versions.
 _HTTP_ERROR: type[Exception] = HfHubHTTPError.__bases__[0]
-_FAILURES = (_HTTP_ERROR, OSError, OfflineModeIsEnabled)
+_FAILURES = (_HTTP_ERROR, OSError, OfflineModeIsEnabled, ValueError)
+
+_FIRST_ANSWER = 30
+"""Seconds to wait for the Hub's first answer."""
+
+_DISK = (errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.ENOSPC, errno.EPERM, errno.EROFS)
 
 
 def hub_listing(repo: str, revision: str) -> Listing:
@@ -42,7 +49,7 @@ def hub_listing(repo: str, revision: str) -> Listing:
     """
     api = huggingface_hub.HfApi()
     try:
-        pinned = api.model_info(repo, revision=revision or None).sha
+        pinned = api.model_info(repo, revision=revision or None, timeout=_FIRST_ANSWER).sha
         tree = list(api.list_repo_tree(repo, recursive=True, revision=pinned))
     except _FAILURES as error:
         raise _explained(error, repo, revision) from error
@@ -80,10 +87,15 @@ def _explained(error: Exception, repo: str, revision: str) -> SourceError:
         )
     if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
         return SourceError(f"{repo} no longer has a file that it listed: run again")
+    if isinstance(error, HFValidationError):
+        return SourceError(f"{repo} is no file here, and no repository can have that name")
     if isinstance(error, HfHubHTTPError):
-        return SourceError(f"the Hub answered for {repo}: {str(error).splitlines()[0]}")
-    if isinstance(error, OSError) and error.errno is not None and error.filename:
-        return SourceError(f"cannot keep {repo} at {error.filename}: {error.strerror}")
+        return SourceError(
+            f"the Hub answered with status {error.response.status_code} for {repo}: run again later"
+        )
+    if isinstance(error, OSError) and error.errno in _DISK:
+        place = error.filename or "the Hub's cache (HF_HOME)"
+        return SourceError(f"cannot keep files of {repo} at {place}: {error.strerror}")
     return SourceError(
         f"the Hub cannot be reached for {repo}: check the network, or HF_ENDPOINT and "
         "HF_HUB_OFFLINE, and run again"

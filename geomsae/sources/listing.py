@@ -49,7 +49,7 @@ def local_listing(place: Path) -> Listing:
     SourceError
         If there is no such file, or its format is not one of `READERS`.
     """
-    place = place.resolve()
+    place = place.absolute()  # but not resolved: the Hub's cache is made of links
     if not place.exists():
         raise SourceError(f"there is no file or folder {place}")
     root = place if place.is_dir() else place.parent

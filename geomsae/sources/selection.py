@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
@@ -10,6 +11,8 @@ from dataclasses import replace
 from geomsae.dictionary import EMBEDDING, canonical_distance
 from geomsae.errors import SelectionError
 from geomsae.sources.decoder import Offer
+
+_SPAN = re.compile(r"(\d{1,4})(?:-(\d{1,4})(?::([1-9]\d{0,3}))?)?")
 
 
 def parse_layers(text: str) -> set[int]:
@@ -27,17 +30,17 @@ def parse_layers(text: str) -> set[int]:
     """
     layers: set[int] = set()
     for part in text.split(","):
-        span, _, step = part.strip().partition(":")
-        first, dash, last = span.partition("-")
-        if span == "embedding" and not step:
+        if part.strip() == "embedding":
             layers.add(EMBEDDING)
             continue
-        numbers = [first, *([last] if dash else []), *([step] if ":" in part else [])]
-        if not all(number.isdecimal() for number in numbers) or (step and int(step) == 0):
+        match = _SPAN.fullmatch(part.strip())
+        first, last, step = (int(number or 0) for number in match.groups()) if match else (1, 0, 0)
+        span = range(first, (last or first) + 1, step or 1)
+        if not span:
             raise SelectionError(
                 f"layers {text!r} cannot be read: write 12, or 0,5,10, or 0-25, or 0-25:5"
             )
-        layers.update(range(int(first), int(last or first) + 1, int(step or 1)))
+        layers.update(span)
     return layers
 
 
@@ -82,12 +85,13 @@ def canonical(offers: Iterable[Offer]) -> list[Offer]:
     groups: dict[str, list[Offer]] = defaultdict(list)
     for offer in offers:
         groups[replace(offer.labels, l0_label="").id].append(offer)
-    kept = {
-        min(group, key=lambda o: canonical_distance(o.labels.l0)).name
-        for group in groups.values()
-        if not any(math.isnan(o.labels.l0) for o in group)
-    }
-    return [o for o in offers if o.name in kept or math.isnan(o.labels.l0)]
+    kept: set[str] = set()
+    for group in groups.values():
+        if any(math.isnan(offer.labels.l0) for offer in group):
+            kept.update(offer.name for offer in group)
+        else:
+            kept.add(min(group, key=lambda offer: canonical_distance(offer.labels.l0)).name)
+    return [offer for offer in offers if offer.name in kept]
 
 
 def _listed(values: Iterable[object]) -> str:

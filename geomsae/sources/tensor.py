@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import lzma
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,6 +45,8 @@ class Tensor:
         Whether the first index runs fastest.
     member : str
         Name of the deflated zip member that holds the tensor; empty where it lies plain.
+    crcs : tuple of int, optional
+        CRC-32 of a plain zip member, and of the header in it, where they are known.
     """
 
     path: Path
@@ -53,10 +57,11 @@ class Tensor:
     order: Literal["<", ">", "=", "|"] = "<"
     fortran: bool = False
     member: str = ""
+    crcs: tuple[int, int] | None = None
 
     @property
     def itemsize(self) -> int:
-        """Bytes of one element."""
+        """Bytes of one element, of one of the types in `FLOATS`."""
         return 2 if self.dtype == "bfloat16" else np.dtype(self.dtype).itemsize
 
     @property
@@ -87,19 +92,25 @@ class Tensor:
         Raises
         ------
         SourceError
-            If the file ends before the tensor does.
+            If the file ends before the tensor does, or is damaged.
         """
         lies_transposed = transpose != self.fortran
         count, length = self.shape[::-1] if transpose else self.shape
         with self._open() as (stream, start):
-            if not lies_transposed:
-                stream.seek(start)
+            if lies_transposed:
+                self._check(stream, start)
+            stream.seek(start)
+            crc = self.crcs[1] if self.crcs else 0
             for first in range(0, count, block):
                 height = min(block, count - first)
                 if lies_transposed:
                     yield self._gather(stream, start, first, height, count, length)
                 else:
-                    yield self._floats(self._read(stream, height * length)).reshape(height, length)
+                    data = self._read(stream, height * length)
+                    crc = zlib.crc32(data, crc) if self.crcs else 0
+                    if self.crcs and first + height == count and crc != self.crcs[0]:
+                        raise self._damaged()
+                    yield self._floats(data).reshape(height, length)
 
     @contextmanager
     def _open(self) -> Iterator[tuple[IO[bytes], int]]:
@@ -115,13 +126,28 @@ class Tensor:
             archive.open(self.member) as packed,
             tempfile.TemporaryFile() as spool,
         ):
-            packed.read(self.offset)
-            left = self.nbytes
-            while left and (piece := packed.read(min(left, _COPY_BYTES))):
-                spool.write(piece)
-                left -= len(piece)
+            try:
+                packed.read(self.offset)
+                while piece := packed.read(_COPY_BYTES):
+                    spool.write(piece)
+            except (zlib.error, lzma.LZMAError, zipfile.BadZipFile, EOFError) as error:
+                raise self._damaged() from error
             spool.flush()
             yield spool, 0
+
+    def _check(self, stream: IO[bytes], start: int) -> None:
+        """Read everything once, where it will not be read in order, and compare its checksum."""
+        if not self.crcs:
+            return
+        stream.seek(start)
+        crc = self.crcs[1]
+        for first in range(0, self.nbytes, _COPY_BYTES):
+            crc = zlib.crc32(stream.read(min(_COPY_BYTES, self.nbytes - first)), crc)
+        if crc != self.crcs[0]:
+            raise self._damaged()
+
+    def _damaged(self) -> SourceError:
+        return SourceError(f"{self.name} is damaged: its checksum is wrong, fetch the file again")
 
     def _gather(
         self, stream: IO[bytes], start: int, first: int, height: int, count: int, length: int
@@ -146,5 +172,6 @@ class Tensor:
             upper = np.frombuffer(data, "<u2").astype(np.uint32)
             return (upper << np.uint32(16)).view(np.float32)
         stored = np.frombuffer(data, np.dtype(self.dtype).newbyteorder(self.order))
-        with np.errstate(over="ignore"):  # what overflows becomes infinite, and is reported as such
+        # What overflows becomes infinite and is then reported, as what is not a number is.
+        with np.errstate(over="ignore", invalid="ignore"):
             return stored.astype(np.float32, copy=False)

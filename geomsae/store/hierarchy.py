@@ -18,7 +18,7 @@ import zarr
 from fsspec.implementations.local import LocalFileSystem
 
 from geomsae.dictionary import RESULTS
-from geomsae.errors import StoreError
+from geomsae.errors import StoreError, TakenError
 from geomsae.store.layout import COMPLETE, FORMAT, KIND
 
 _METADATA = "zarr.json"
@@ -125,25 +125,24 @@ class Hierarchy:
         work = Path(f"{self.root.rstrip('/')}-work")
         work.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(work)
-        name = uuid.uuid4().hex
-        with _held(work / f"{name}.lock"):
-            stage = work / name
-            stage.mkdir()
-            try:
+        stage = work / uuid.uuid4().hex
+        try:
+            with _held(stage.with_suffix(".lock")):
+                stage.mkdir()
                 yield stage
-            finally:
-                shutil.rmtree(stage, ignore_errors=True)
-                (work / f"{name}.lock").unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            work.rmdir()  # empty, unless another process works here
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)
+            stage.with_suffix(".lock").unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                work.rmdir()  # empty, unless another process works here
 
     def commit(self, stage: Path) -> None:
         """Move everything in `stage` into the hierarchy.
 
         Raises
         ------
-        StoreError
-            If one of its arrays is there already.
+        TakenError
+            If one of its arrays is there already; then nothing of that dictionary is moved.
         """
         root = Path(self.root)
         if not (root / _METADATA).exists():
@@ -172,7 +171,7 @@ def _graft(source: Path, target: Path) -> None:
             raise
     metadata = json.loads((source / _METADATA).read_text())
     if metadata["node_type"] == "array":
-        raise StoreError(f"{target} is there already: another run was first")
+        raise TakenError(f"{target} is there already: another run was first")
     for child in sorted(path for path in source.iterdir() if path.is_dir()):
         _graft(child, target / child.name)
     if metadata.get("attributes"):
