@@ -63,7 +63,8 @@ class DictionaryIndex(xr.Index):
         return values if values.dtype.kind in "if" else values.astype(str)
 
     def to_pandas_index(self) -> pd.Index:
-        return self.table.index
+        """Ids and labels as levels, so that none is lost on the way to pandas."""
+        return self.table.set_index(list(self.table.columns), append=True).index
 
     def isel(self, indexers: Mapping[Any, Any]) -> Self | None:
         indexer = indexers[DIMENSION]

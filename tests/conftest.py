@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import settings
 
 import geomsae
+from geomsae.cli import main
 from geomsae.sources import Wanted
 
 settings.register_profile("geomsae", deadline=None)  # the first call compiles
@@ -53,18 +54,14 @@ def store(tmp_path, matrix):
     return made
 
 
-def run_geomsae(*words, cwd=None, env=None, status=0):
-    """Run the command line and return what it printed on stdout and on stderr."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "geomsae", *map(str, words)],
-        cwd=cwd,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == status, done.stderr
-    return done.stdout, done.stderr
+def run_geomsae(*words, cwd, env=None, status=0):
+    """Run the command line in this process; return what it printed on stdout and on stderr."""
+    with contextlib.chdir(cwd):
+        result = CliRunner().invoke(main, [str(word) for word in words], env=env)
+    assert result.exit_code == status, result.output
+    if not isinstance(result.exception, SystemExit | None):
+        raise result.exception
+    return result.stdout, result.stderr
 
 
 def json_of(*words, **options):

@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -12,9 +13,10 @@ import geomsae
 from geomsae.cli import main
 
 
-@pytest.fixture
-def here(tmp_path):
-    """A folder with a good file, and with files that are wrong in many ways."""
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A good file, and files that are wrong in many ways."""
+    tmp_path = tmp_path_factory.mktemp("files")
     rows = np.random.default_rng(0).standard_normal((40, 8)).astype(np.float32)
     np.save(tmp_path / "good.npy", rows)
     np.save(tmp_path / "flat.npy", rows[0])
@@ -27,6 +29,12 @@ def here(tmp_path):
     (tmp_path / "else").mkdir()
     (tmp_path / "else" / "file").write_text("x")
     return tmp_path
+
+
+@pytest.fixture
+def here(files, tmp_path):
+    """A folder of one's own with all of them."""
+    return shutil.copytree(files, tmp_path / "here")
 
 
 def one_sentence(*words, cwd, status=1):
@@ -67,6 +75,15 @@ def test_wrong_input_gets_one_sentence_and_status_1(here, words, said):
     assert said in one_sentence(*words.split(), cwd=here)
     assert not (here / "store").exists()
     assert not (here / "store-work").exists()
+
+
+def test_a_process_ends_with_status_1_and_no_traceback(here):
+    words = [sys.executable, "-W", "error", "-m", "geomsae", "convert", "nan.npy", "--model", "m"]
+    done = subprocess.run(words, cwd=here, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("Error: m has 2 of 40 rows that are NaN or infinite")
+    assert done.stderr.count("\n") == 1
 
 
 def test_wrong_words_get_status_2(here):

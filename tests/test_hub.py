@@ -225,10 +225,10 @@ def test_refusals_are_one_sentence_each(scope, tmp_path):
     said = {
         "refused/gated": "is gated: accept its terms on its page",
         "refused/missing": "the Hub has no repository refused/missing",
-        "refused/down": "503 Service Unavailable",
-        "refused/broken": "500 Internal Server Error",
-        "refused/forbidden": "403 Forbidden",
-        "refused/too_many": "429 Too Many Requests",
+        "refused/down": "status 503",
+        "refused/broken": "status 500",
+        "refused/forbidden": "status 403",
+        "refused/too_many": "status 429",
         "other/unknown": "the Hub has no repository other/unknown",
         "other/text": "other/text has no file of the formats .safetensors, .npz, .npy",
     }

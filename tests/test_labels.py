@@ -69,9 +69,21 @@ def test_parts_are_put_together_and_aligned(hist):
     assert outer.sizes["dictionary"] == 4
 
 
+def test_hvplot_draws_what_was_selected(hist):
+    import hvplot.xarray  # noqa: F401
+
+    curves = hist["count"].sel(variant="pt").hvplot.line(x="cosine", by="layer", groupby=[])
+    assert [key for (key,) in curves.data] == [0, 5, 10]
+    share = geomsae.tail_fraction(hist)
+    points = share.hvplot.scatter(x="layer", y="tail_fraction", by="variant", groupby=[])
+    assert {key for (key,) in points.data} == {"pt", "it"}
+
+
 def test_it_works_with_the_rest_of_xarray(hist):
     assert hist.groupby("layer").sum().sizes["layer"] == 3
-    assert hist.to_dataframe().index.names == ["dictionary", "cosine"]
+    frame = hist.to_dataframe().reset_index()
+    assert sorted(frame["layer"].unique()) == [0, 5, 10]
+    assert frame["count"].sum() == int(hist["count"].sum())
     assert hist.isel(dictionary=0)["layer"].item() == hist["layer"].values[0]
     assert hist.sortby("layer").sel(layer=0).sizes["dictionary"] == 1
     assert "DictionaryIndex" in repr(hist)

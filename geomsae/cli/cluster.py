@@ -22,9 +22,9 @@ def connected(scheduler: str) -> Iterator[None]:
 
     try:
         if Path(scheduler).exists():
-            client = Client(scheduler_file=scheduler, timeout=10)
+            client = Client(scheduler_file=scheduler, timeout=5)
         else:
-            client = Client(scheduler, timeout=10)
+            client = Client(scheduler, timeout=5)
     except (OSError, ValueError, TypeError) as error:
         raise GeomsaeError(
             f"no Dask scheduler answers at {scheduler}: start one with 'dask scheduler', or leave "

@@ -55,12 +55,14 @@ def meter(total: int, unit: str) -> Iterator[Meter]:
     unit : str
         What is counted: ``pairs``, ``B``.
     """
+    console = Console(stderr=True)
     progress = Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         _Amount(),
         TimeRemainingColumn(compact=True),
-        console=Console(stderr=True),
+        console=console,
+        disable=not console.is_terminal,
         transient=True,
         refresh_per_second=4,
     )

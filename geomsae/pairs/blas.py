@@ -55,7 +55,9 @@ def _set(library: Any, threads: int) -> None:
     Since version 3.8 threadpoolctl lets a single thread set the limits of OpenBLAS, and silently
     ignores all others until that one has let go.
     """
-    let_go = getattr(library, "clear_controlling_thread", lambda force: None)
-    let_go(force=True)
+    let_go = getattr(library, "clear_controlling_thread", None)
+    if let_go:
+        let_go(force=True)
     library.set_num_threads(threads)
-    let_go(force=True)
+    if let_go:
+        let_go(force=True)

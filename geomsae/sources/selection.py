@@ -34,8 +34,8 @@ def parse_layers(text: str) -> set[int]:
             layers.add(EMBEDDING)
             continue
         match = _SPAN.fullmatch(part.strip())
-        first, last, step = (int(number or 0) for number in match.groups()) if match else (1, 0, 0)
-        span = range(first, (last or first) + 1, step or 1)
+        first, last, step = match.groups() if match else ("1", "0", None)
+        span = range(int(first), int(last or first) + 1, int(step or 1))
         if not span:
             raise SelectionError(
                 f"layers {text!r} cannot be read: write 12, or 0,5,10, or 0-25, or 0-25:5"
