@@ -77,7 +77,7 @@ def histograms(
     }
     coords[DIMENSION] = (
         DIMENSION,
-        np.array(list(ids), dtype=str),
+        np.array(list(ids), dtype=object),
         {"long_name": "id of the dictionary"},
     )
     stacked = np.array(list(counts), np.int64).reshape(len(ids), bins)
@@ -94,7 +94,7 @@ def histograms(
 
 def _column(name: str, values: Sequence[Any]) -> np.ndarray[Any, Any]:
     numbers = {"layer": np.int64, "n_features": np.int64, "d_model": np.int64, "l0": np.float64}
-    return np.array(list(values), dtype=numbers.get(name, str))
+    return np.array(list(values), dtype=numbers.get(name, object))
 
 
 def _dataset(

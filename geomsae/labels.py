@@ -42,7 +42,7 @@ class DictionaryIndex(xr.Index):
         for name, variable in variables.items():
             if variable.dims != (DIMENSION,):
                 raise ValueError(f"{name!r} does not lie along {DIMENSION!r} alone")
-        columns = {name: np.asarray(variable.data) for name, variable in variables.items()}
+        columns = {name: _values(variable.data) for name, variable in variables.items()}
         ids = pd.Index(columns.pop(DIMENSION), name=DIMENSION, dtype=object)
         return cls(pd.DataFrame(columns, index=ids))
 
@@ -59,8 +59,7 @@ class DictionaryIndex(xr.Index):
 
     def _column(self, name: Hashable) -> NDArray[Any]:
         column = self.table.index if name == DIMENSION else self.table[name]
-        values = np.asarray(column)
-        return values if values.dtype.kind in "if" else values.astype(str)
+        return _values(column)
 
     def to_pandas_index(self) -> pd.Index:
         """Ids and labels as levels, so that none is lost on the way to pandas."""
@@ -159,6 +158,12 @@ def index_dictionaries(dataset: xr.Dataset) -> xr.Dataset:
     if missing:
         raise ValueError(f"the dataset has no coordinate {missing[0]!r}")
     return dataset.drop_indexes(names, errors="ignore").set_xindex(names, DictionaryIndex)
+
+
+def _values(column: Any) -> NDArray[Any]:
+    """Numbers as they are, text as objects: the only kind that every version writes to Zarr."""
+    values = np.asarray(column)
+    return values if values.dtype.kind in "if" else values.astype(object)
 
 
 def _plain(label: Any) -> Any:
