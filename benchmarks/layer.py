@@ -28,7 +28,7 @@ from dask.system import CPU_COUNT
 import geomsae
 from benchmarks.measure import Meter, available_bytes, print_table, versions
 from geomsae.bins import DEFAULT_BINS
-from geomsae.pairs.plan import BAND, STRIP, TILE, SuperTile, plan_triangle, tile_rows
+from geomsae.pairs.plan import STRIP, TILE, SuperTile, plan_triangle, tile_rows
 from geomsae.sources.random import RandomDecoder
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def tile_products(task: Task, meter: Meter) -> None:
     def multiply(super_tile: SuperTile) -> None:
         thread = threading.get_ident()
         if thread not in buffers:
-            buffers[thread] = np.empty(TILE * max(BAND, STRIP), np.float32)
+            buffers[thread] = np.empty(TILE * TILE, np.float32)
         for rows, cols in _products(super_tile, unit):
             out = buffers[thread][: len(rows) * len(cols)].reshape(len(rows), len(cols))
             np.matmul(rows, cols.T, out=out)
@@ -117,7 +117,7 @@ def _products(super_tile: SuperTile, unit: Array) -> Iterator[tuple[Array, Array
     """Give the factors of each product that geomsae forms in a super-tile."""
     for row, col in super_tile.tiles():
         rows, cols = (unit[slice(*tile_rows(tile, len(unit)))] for tile in (row, col))
-        height = STRIP if row == col else BAND
+        height = STRIP if row == col else TILE
         for first in range(0, len(rows), height):
             part = rows[first : first + height]
             yield part, cols[: first + len(part)] if row == col else cols

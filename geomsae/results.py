@@ -83,9 +83,8 @@ def compute_histograms(
         raise GeomsaeError(f"pairs cannot be counted on {device!r} yet: use auto or cpu")
     for id in missing_histograms(store, ids, bins=bins, precision=precision):
         sha256 = store.attributes(id)["sha256"]
-        dataset = _count(
-            store, StoredDecoder(store.location, id, sha256, precision), bins, progress
-        )
+        decoder = StoredDecoder(store.hierarchy.address, id, sha256, precision)
+        dataset = _count(store, decoder, bins, progress)
         made = {"precision": precision, "device": "cpu", "sha256": sha256}
         with suppress(TakenError):  # another run was first, with the same counts
             store.add_histogram(id, dataset, made)

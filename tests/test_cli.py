@@ -122,11 +122,35 @@ def test_a_source_is_listed_before_it_is_converted(here):
     assert row["bytes"] == 160
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_may_not_be_written_is_one_sentence(here):
-    (here / "else").chmod(0o500)
-    words = ("convert", "good.npy", "--model", "m", "--store", "else/store")
-    assert "permission" in one_sentence(*words, cwd=here)
+@pytest.fixture
+def mounted(tmp_path):
+    """A small disk of one's own, mounted with the options asked for."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+
+    def mount(options):
+        words = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(disk)]
+        if shutil.which("mount") is None or subprocess.run(words, capture_output=True).returncode:
+            pytest.skip("no disk can be mounted here")
+        return disk
+
+    yield mount
+    subprocess.run(["umount", str(disk)], capture_output=True)
+
+
+def test_a_full_disk_is_one_sentence_and_what_was_finished_is_kept(here, mounted):
+    store = mounted("size=1m") / "store"
+    run_geomsae("convert", "good.npy", "--model", "m", "--store", store, cwd=here)
+    words = ("convert", "random:4000x200", "--store", store)
+    assert "no space is left on the disk" in one_sentence(*words, cwd=here)
+    assert list(geomsae.open_store(store).decoders) == ["m"]
+    assert not store.with_name("store-work").exists()
+
+
+def test_a_disk_that_may_not_be_written_is_one_sentence(here, mounted):
+    store = mounted("ro") / "store"
+    words = ("convert", "good.npy", "--model", "m", "--store", store)
+    assert "permission is missing" in one_sentence(*words, cwd=here)
 
 
 def test_every_verb_explains_itself():

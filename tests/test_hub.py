@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import geomsae
+from geomsae.study.published import published_points
 from tests.hub_server import Hub
 
 REPO = "google/gemma-scope-2b-pt-res"
@@ -269,4 +270,42 @@ def test_a_hub_that_cannot_be_reached_ends_convert_at_once_with_a_sentence(tmp_p
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"Error: the Hub cannot be reached for {REPO}: ")
+    assert not (tmp_path / "store").exists()
+
+
+def test_reproduce_goes_from_the_hub_to_measured_beside_published(tmp_path):
+    points = published_points()
+    repositories: dict[str, dict[str, bytes]] = {point.repo: {} for point in points}
+    for point in points:
+        repositories[point.repo][path_of(point.layer, point.l0)] = params(point.layer, point.l0)
+        repositories[point.repo][path_of(point.layer, 999)] = b"never read"
+    smaller = (
+        "from geomsae.study import published\n"
+        "published.RANDOM_SETS = ('random:24x5',)\n"
+        "from geomsae.cli import main\n"
+        "main(['reproduce'])"
+    )
+    with Hub(repositories) as hub:
+        done = process(hub.url, tmp_path, "-W", "error", "-c", smaller)
+        assert done.returncode == 0, done.stderr
+        assert hub.sent < 33 * len(params(0, 0))
+    store = geomsae.open_store(tmp_path / "store")
+    assert set(store.decoders) == {p.labels.id for p in points} | {"random/gaussian/24x5_seed_0"}
+    shares = geomsae.tail_fraction(store.histograms())
+    page = (tmp_path / "store-report" / "report.html").read_text()
+    assert "<th>published</th>" in page
+    for point in points:
+        measured = float(shares.sel(dictionary=point.labels.id))
+        row = page[page.index(f"<td>{point.labels.id}</td>") :].partition("</tr>")[0]
+        assert f"<td>{measured:.4g}</td>" in row
+        assert f"<td>{point.tail_fraction:.4g}</td>" in row
+    names = {path.stem for path in (tmp_path / "store-report").glob("*.png")}
+    assert {"share_by_layer_gemma-2-2b_res", "variants_gemma-2-9b_res_16k"} <= names
+
+
+def test_reproduce_without_a_network_is_one_sentence(tmp_path):
+    done = process("http://127.0.0.1:9", tmp_path, "-m", "geomsae", "reproduce")
+    assert done.returncode == 1
+    assert done.stderr.strip().startswith("Error: the Hub cannot be reached for google/")
+    assert "\n" not in done.stderr.strip()
     assert not (tmp_path / "store").exists()

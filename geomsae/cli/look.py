@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from geomsae.cli.options import json_option, store_option, threshold_option, wanted_options
+from geomsae.cli.options import json_option, result_options, store_option, wanted_options
 
 if TYPE_CHECKING:
     from geomsae.sources import Wanted
@@ -47,15 +47,7 @@ def ls(source: str | None, location: str, wanted: Wanted, as_json: bool) -> None
 
 @click.command()
 @store_option()
-@threshold_option
-@click.option("--bins", default=2000, show_default=True, help="Histograms with so many bins.")
-@click.option(
-    "--precision",
-    type=click.Choice(["float32", "float64"]),
-    default="float32",
-    show_default=True,
-    help="Histograms counted in this arithmetic.",
-)
+@result_options
 @json_option
 def tails(location: str, threshold: float, bins: int, precision: str, as_json: bool) -> None:
     """Print the share of pairs with |cosine| above a threshold.

@@ -27,12 +27,27 @@ def store_option(default: str = "store") -> Callable[[Command], Command]:
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 
-threshold_option = click.option(
-    "--threshold",
-    default=0.1,
-    show_default=True,
-    help="Tails begin at this |cosine|, an edge of the bins.",
-)
+
+def result_options(command: Command) -> Command:
+    """Options of every verb that reads histograms: which of them, where a store has several."""
+    for option in (
+        click.option(
+            "--precision",
+            type=click.Choice(["float32", "float64"]),
+            default="float32",
+            show_default=True,
+            help="Those counted in this arithmetic.",
+        ),
+        click.option("--bins", default=2000, show_default=True, help="Those with so many bins."),
+        click.option(
+            "--threshold",
+            default=0.1,
+            show_default=True,
+            help="Tails begin at this |cosine|, an edge of the bins.",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 def count_options(command: Command) -> Command:

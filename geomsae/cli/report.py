@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from geomsae.cli.options import store_option, threshold_option
+from geomsae.cli.options import result_options, store_option
 
 if TYPE_CHECKING:
     from geomsae.store import Store
@@ -15,21 +15,29 @@ if TYPE_CHECKING:
 
 @click.command()
 @store_option()
-@threshold_option
+@result_options
 @click.option("--out", type=click.Path(path_type=Path), help="Folder; else <store>-report.")
-def report(location: str, threshold: float, out: Path | None) -> None:
+def report(location: str, threshold: float, bins: int, precision: str, out: Path | None) -> None:
     """Draw what the store holds: one HTML page, and each figure as PNG and SVG."""
     import geomsae
 
-    draw_report(geomsae.open_store(location), threshold, out)
+    draw_report(geomsae.open_store(location), threshold, bins, precision, out)
 
 
-def draw_report(store: Store, threshold: float = 0.1, out: Path | None = None) -> None:
+def draw_report(
+    store: Store,
+    threshold: float = 0.1,
+    bins: int = 2000,
+    precision: str = "float32",
+    out: Path | None = None,
+) -> None:
     """Write the report of a store and say where it is."""
     from geomsae.cli.progress import say
     from geomsae.pictures import write_report
 
-    folder = out or Path(f"{store.location.rstrip('/')}-report")
-    written = write_report(store.histograms(), folder, threshold)
+    place = store.location.rstrip("/")
+    beside = place if store.hierarchy.is_local else place.rpartition("/")[2]
+    folder = out or Path(f"{beside}-report")
+    written = write_report(store.histograms(bins, precision), folder, threshold)
     say(f"{len(written.figures)} pictures in {folder}")
     click.echo(written.page)

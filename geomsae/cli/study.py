@@ -59,4 +59,4 @@ def reproduce(location: str, precision: str, device: str) -> None:
     store = geomsae.open_store(location, create=True)
     ids = bring(published_offers(), store)
     count_pairs(store, ids, precision=precision, device=device)
-    draw_report(store)
+    draw_report(store, precision=precision)

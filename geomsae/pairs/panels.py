@@ -48,7 +48,7 @@ class Panel:
         return int(self.unit.nbytes + self.total.nbytes)
 
 
-def make_panel(block: Any, precision: str, first_row: int = 0) -> Panel:
+def make_panel(block: Any, precision: str, first_row: int = 0, *, overwrite: bool = False) -> Panel:
     """Normalise the rows of one tile.
 
     Parameters
@@ -59,6 +59,8 @@ def make_panel(block: Any, precision: str, first_row: int = 0) -> Panel:
         ``float32`` or ``float64``: what the unit rows are rounded to. Norms are float64.
     first_row : int
         Number of the first row, for the message.
+    overwrite : bool
+        Let the unit rows take the place of `block`, if it is an array of their type.
 
     Raises
     ------
@@ -68,7 +70,7 @@ def make_panel(block: Any, precision: str, first_row: int = 0) -> Panel:
     rows = np.ascontiguousarray(block)
     if rows.dtype not in (np.float32, np.float64):
         rows = rows.astype(np.float64)
-    unit = np.empty(rows.shape, precision)
+    unit = rows if overwrite and rows.dtype == precision else np.empty(rows.shape, precision)
     total = np.zeros(rows.shape[1])
     n_excluded, n_bad, first_bad, squares = _normalise(rows, unit, total)
     if n_bad:

@@ -12,11 +12,8 @@ from dataclasses import dataclass
 TILE = 2048
 """Rows and columns of a tile."""
 
-BAND = 1024
-"""Rows of a tile that are multiplied at once: their product stays in the cache for binning."""
-
 STRIP = 256
-"""Rows of a tile on the diagonal that are multiplied at once: less is wasted above it."""
+"""Rows of a tile on the diagonal that are multiplied at once: little is wasted above it."""
 
 _TASKS_A_SIDE = 16
 _LARGEST_SIDE = 8

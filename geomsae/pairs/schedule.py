@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
@@ -40,7 +41,13 @@ def run(
         for result in _on_cluster(client, function, iter(tasks)):
             on_result(result)
         return
-    lazy = [delayed(function, pure=False)(*arguments) for arguments in tasks]
+    # Dask runs what is equally urgent in the order of its keys, which are made to follow the tasks:
+    # what one task has read, the next ones use, and the small tasks come last.
+    run_id = uuid.uuid4().hex
+    lazy = [
+        delayed(function, pure=False)(*arguments, dask_key_name=f"geomsae-{run_id}-{number:08d}")
+        for number, arguments in enumerate(tasks)
+    ]
     wanted = {task.key for task in lazy}
 
     def finished(key: Any, result: Any, *_: Any) -> None:

@@ -51,7 +51,7 @@ class StoredDecoder:
         """The panels of all tiles that share a chunk, which is read once."""
         block = _open(self.location, self.id)[start : start + rows]
         return [
-            make_panel(block[first : first + TILE], self.precision, start + first)
+            make_panel(block[first : first + TILE], self.precision, start + first, overwrite=True)
             for first in range(0, len(block), TILE)
         ]
 

@@ -49,6 +49,11 @@ class Hierarchy:
         self.is_local = isinstance(self.fs, LocalFileSystem)
         self._check(create)
 
+    @property
+    def address(self) -> str:
+        """Where it lies, said so that any process on any folder finds it."""
+        return str(self.root) if self.is_local else self.location
+
     def _check(self, create: bool) -> None:
         if not self.fs.exists(self.root):
             if create:

@@ -164,16 +164,22 @@ class Store:
 
     def __repr__(self) -> str:
         table = self.catalog()
-        lines = [f"<geomsae.Store {self.location!r}: {len(table)} dictionaries>"]
+        lines = [f"<geomsae.Store {self.location!r}: {_dictionaries(len(table))}>"]
         for (model, variant), group in table.groupby(["model", "variant"], sort=False):
             layers = sorted(set(group["layer"]) - {-1})
             span = f", layers {layers[0]} to {layers[-1]}" if layers else ""
             widths = ", ".join(f"{n:,}" for n in sorted(set(group["n_features"])))
+            name = " ".join(filter(None, (str(model), str(variant))))
+            counted = int((group["histograms"] > 0).sum())
             lines.append(
-                f"  {model} {variant}: {len(group)} dictionaries{span}, {widths} features, "
-                f"{int((group['histograms'] > 0).sum())} with histograms"
+                f"  {name}: {_dictionaries(len(group))}{span}, {widths} features, "
+                f"{counted} with histograms"
             )
         return "\n".join(lines)
+
+
+def _dictionaries(n: int) -> str:
+    return f"{n:,} {'dictionary' if n == 1 else 'dictionaries'}"
 
 
 def _reading_order(entry: tuple[str, dict[str, Any]]) -> tuple[Any, ...]:
