@@ -197,7 +197,8 @@ def _matches(values: NDArray[Any], label: Any, name: str) -> NDArray[np.bool_]:
             there = ", ".join(map(str, np.unique(values)[:12])) or "nothing"
             raise KeyError(f"no dictionary has {name}={one!r}; there is {there}")
     if isinstance(label, list):
-        return np.any([_equal(values, one) for one in label] or [values != values], axis=0)
+        chosen = [_equal(values, one) for one in label]
+        return np.asarray(np.any(chosen, axis=0)) if chosen else np.zeros(values.size, bool)
     return _equal(values, label)
 
 

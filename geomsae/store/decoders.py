@@ -67,7 +67,7 @@ def write_decoder(hierarchy: Hierarchy, decoder: Decoder, id: str, progress: Pro
         digest = hashlib.sha256()
         for first, block in _checked(decoder, rows):
             norm[first : first + len(block)] = row_norms(block)
-            digest.update(block)
+            digest.update(block.data)
             weights[first : first + len(block)] = block
             progress(block.nbytes)
         norms[:] = norm
@@ -92,7 +92,7 @@ def sha256(decoder: Decoder, progress: Progress) -> str:
     """The checksum of a decoder's float32 bytes, as a store records it."""
     digest = hashlib.sha256()
     for _, block in _checked(decoder, chunk_rows(*decoder.shape)):
-        digest.update(block)
+        digest.update(block.data)
         progress(block.nbytes)
     return digest.hexdigest()
 
