@@ -12,7 +12,14 @@ import geomsae
 from geomsae.sources import Wanted, find
 
 SAE = "rf_classifier_sae_decoders.safetensors"
-BEYOND_A_TENTH = {"main": 2277, "seed_0": 2535, "seed_1": 2533, "seed_2": 2229, "seed_3": 1940}
+BEYOND_A_TENTH = {
+    "main": 2277,
+    "seed_0": 2535,
+    "seed_1": 2533,
+    "seed_2": 2229,
+    "seed_3": 1940,
+    "seed_4": 2243,
+}
 
 
 @pytest.mark.parametrize(("name", "beyond"), BEYOND_A_TENTH.items())
