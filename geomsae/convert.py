@@ -40,7 +40,7 @@ def convert(
     source: str | Iterable[Offer],
     store: Store,
     wanted: Wanted | None = None,
-    progress: Callable[[int], object] = lambda _: None,
+    progress: Callable[[float], object] = lambda _: None,
 ) -> Iterator[Outcome]:
     """Bring decoders into a store, one after another.
 
@@ -53,7 +53,7 @@ def convert(
     wanted : Wanted, optional
         Labels that select, or that supply what the source does not say.
     progress : callable
-        Told the bytes of float32 dealt with.
+        Told the share of the decoder at work that was just written.
 
     Yields
     ------
@@ -70,14 +70,14 @@ def convert(
         decoder = offer.open()
         there = _same_source(store, decoder)
         if there is None and decoder.labels.id in store.decoders:
-            there, decoder = _tell_apart(store, decoder, progress)
+            there, decoder = _tell_apart(store, decoder)
         if there is not None:
             yield Outcome(there, False, ())
             continue
         id = decoder.labels.id
         _check_neighbours(store, id, decoder.shape)
         try:
-            store.add_decoder(decoder, id, progress)
+            store.add_decoder(decoder, progress)
         except TakenError:
             store.refresh()
             yield Outcome(id, False, ())
@@ -89,11 +89,12 @@ def convert(
 
 def _same_source(store: Store, decoder: Decoder) -> str | None:
     """The id under which the store has the same bytes of the same file with the same labels."""
+    untagged = replace(decoder.labels, tag="")
     identity = {name: decoder.provenance.get(name) for name in _IDENTITY}
     for id, attributes in store.decoders.items():
-        labels = replace(Dictionary.from_json(attributes), tag=decoder.labels.tag)
         if (
-            labels.id == decoder.labels.id
+            (id == untagged.id or id.startswith(f"{untagged.id}/"))
+            and replace(Dictionary.from_json(attributes), tag="").id == untagged.id
             and (attributes["n_features"], attributes["d_model"]) == decoder.shape
             and all(attributes.get(name) == value for name, value in identity.items())
         ):
@@ -101,9 +102,7 @@ def _same_source(store: Store, decoder: Decoder) -> str | None:
     return None
 
 
-def _tell_apart(
-    store: Store, decoder: Decoder, progress: Callable[[int], object]
-) -> tuple[str | None, Decoder]:
+def _tell_apart(store: Store, decoder: Decoder) -> tuple[str | None, Decoder]:
     """What to do with a decoder whose id is taken.
 
     If the values are the same, the id under which they are stored; else the decoder with a tag
@@ -114,7 +113,7 @@ def _tell_apart(
     SelectionError
         If nothing tells them apart.
     """
-    digest = sha256(decoder, progress)
+    digest = sha256(decoder)
     if store.decoders[decoder.labels.id]["sha256"] == digest:
         return decoder.labels.id, decoder
     file = str(decoder.provenance.get("path", ""))

@@ -63,10 +63,10 @@ def compute_histograms(
     progress : callable
         Told the pairs dealt with after each task.
 
-    Yields
-    ------
-    str
-        The id of each dictionary, once its histogram is in the store.
+    Returns
+    -------
+    iterator of str
+        Computes as it goes: the id of each dictionary, once its histogram is in the store.
 
     Raises
     ------
@@ -81,7 +81,14 @@ def compute_histograms(
     check_precision(precision)
     if device not in ("auto", "cpu"):
         raise GeomsaeError(f"pairs cannot be counted on {device!r} yet: use auto or cpu")
-    for id in missing_histograms(store, ids, bins=bins, precision=precision):
+    missing = missing_histograms(store, ids, bins=bins, precision=precision)
+    return _compute(store, missing, bins, precision, progress)
+
+
+def _compute(
+    store: Store, missing: list[str], bins: int, precision: str, progress: Progress
+) -> Iterator[str]:
+    for id in missing:
         sha256 = store.attributes(id)["sha256"]
         decoder = StoredDecoder(store.hierarchy.address, id, sha256, precision)
         dataset = _count(store, decoder, bins, progress)

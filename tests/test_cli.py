@@ -26,6 +26,9 @@ def files(tmp_path_factory):
     np.save(tmp_path / "nan.npy", rows)
     (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 but not really")
     (tmp_path / "text.txt").write_text("x")
+    gemma = tmp_path / "gemma" / "layer_3" / "width_16k" / "average_l0_82"
+    gemma.mkdir(parents=True)
+    np.savez(gemma / "params.npz", W_dec=rows, W_enc=rows.T)
     (tmp_path / "else").mkdir()
     (tmp_path / "else" / "file").write_text("x")
     return tmp_path
@@ -62,7 +65,13 @@ def one_sentence(*words, cwd, status=1):
         ("convert broken.npz --model m", "not a whole npz file"),
         ("convert good.npy --model m --layer x", "layers 'x'"),
         ("convert good.npy --model m --store else", "something else"),
+        ("convert gemma --model m --site res --layer 4", "no layer 4; the layers there: 3"),
+        ("convert gemma --model m --site res --width 65k", "no width 65k; there is 16k"),
         ("convert random:0x5", "at least one row"),
+        ("convert random:9x5 --tensor W_dec", "takes no --tensor"),
+        ("convert random:9x5 --layer 3", "no layer 3"),
+        ("convert good.npy --model m --seed 1", "takes no --seed"),
+        ("convert good.npy --model m --revision main", "takes no --revision"),
         ("histogram --store nowhere", "no store at nowhere"),
         ("histogram --store else", "something else"),
         ("ls --store text.txt", "is a file"),
@@ -95,16 +104,18 @@ def test_a_store_in_use(here):
     run_geomsae("convert", "good.npy", "--model", "m", "--layer", "3", "--no-transpose", cwd=here)
     err = run_geomsae("convert", "good.npy", "--model", "m", "--layer", "3", cwd=here)[1]
     assert "is there already" in err
-    assert "unknown" not in err
     assert "no dictionary 'm/9'" in one_sentence("histogram", "m/9", cwd=here)
     assert "nothing to report" in one_sentence("report", cwd=here)
     run_geomsae("histogram", cwd=here)
     assert "nothing to do" in run_geomsae("histogram", cwd=here)[1]
     assert "nearest edges: 0.123" in one_sentence("tails", "--threshold", "0.1234", cwd=here)
     assert "cannot be counted" in one_sentence("histogram", "--bins", "1", cwd=here)
-    assert "'gpu'" in one_sentence("histogram", "--device", "gpu", "--bins", "10", cwd=here)
+    assert "'gpu'" in one_sentence("histogram", "--device", "gpu", cwd=here)
 
     (row,) = json_of("ls", cwd=here)
+    assert json_of("ls", "--layer", "3", "--l0", "canonical", cwd=here) == [row]
+    assert "no layer 4" in one_sentence("ls", "--layer", "4", cwd=here)
+    assert "takes no --seed" in one_sentence("ls", "--seed", "1", cwd=here)
     assert (row["id"], row["layer"], row["l0"], row["n_features"]) == ("m/layer_3", 3, None, 40)
     (row,) = json_of("tails", cwd=here)
     assert row["n_pairs"] == 780

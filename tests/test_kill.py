@@ -1,7 +1,6 @@
 """Killed at any moment and run again, a store holds the same as one that was never disturbed."""
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -91,7 +90,6 @@ def test_two_runs_that_finish_the_same_leave_one(tmp_path):
 
 def test_a_group_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     store = geomsae.open_store(tmp_path / "store", create=True)
-    real = os.replace
 
     def full(*_args, **_kwargs):
         raise OSError(28, "No space left on device")
@@ -100,7 +98,6 @@ def test_a_group_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         list(geomsae.convert("random:10x4", store))
     monkeypatch.undo()
-    assert os.replace is real
     assert geomsae.open_store(tmp_path / "store").catalog().empty
     assert json.loads((tmp_path / "store" / "zarr.json").read_text())["node_type"] == "group"
     list(geomsae.convert("random:10x4", store.refresh()))

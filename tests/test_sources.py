@@ -108,7 +108,7 @@ WRITERS = {
 
 
 @pytest.mark.parametrize("name", WRITERS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(shape=st.tuples(sizes, sizes), block=st.integers(1, 50), turned=st.booleans(), seed=seeds)
 def test_blocks_of_any_size_are_the_array_bit_for_bit(folder, name, shape, block, turned, seed):
     dtype, write = WRITERS[name]
@@ -123,7 +123,7 @@ def test_blocks_of_any_size_are_the_array_bit_for_bit(folder, name, shape, block
     assert same_bits(rows(decoder, block), expected)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(shape=st.tuples(sizes, sizes), block=st.integers(1, 50), turned=st.booleans(), seed=seeds)
 def test_bfloat16_is_the_upper_half_of_float32(folder, shape, block, turned, seed):
     array = finite(np.random.default_rng(seed), shape, "<f4")
@@ -297,7 +297,7 @@ WHOLE = {
 
 
 @pytest.mark.parametrize("name", WHOLE)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(left=st.floats(0, 1, exclude_max=True))
 def test_a_file_that_is_cut_anywhere_is_refused(folder, name, left):
     path = folder / f"cut_{name}"
@@ -465,7 +465,7 @@ def test_float64_beyond_the_range_of_float32_is_refused(tmp_path):
         list(geomsae.convert(str(tmp_path / "w.npy"), store, Wanted(model="m")))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     n=st.integers(1, 3000),
     d=st.integers(1, 24),

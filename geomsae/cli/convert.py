@@ -38,12 +38,14 @@ def bring(offers: list[Offer], store: Store) -> list[str]:
     from geomsae.cli.progress import meter, say
 
     ids = []
-    added = 0
+    added = done = 0
     with meter(sum(offer.nbytes for offer in offers), "B") as progress:
-        outcomes = geomsae.convert(offers, store, progress=progress.advance)
         for offer in offers:
             progress.at(offer.labels.id)
-            outcome = next(outcomes)
+            # A decoder may be half of its file, or twice: what counts is its share of the rows.
+            (outcome,) = geomsae.convert([offer], store, progress=progress.shares_of(offer.nbytes))
+            done += offer.nbytes
+            progress.reach(done)
             for note in outcome.notes:
                 progress.say(note)
             progress.say(f"{outcome.id}: {'stored' if outcome.added else 'is there already'}")

@@ -27,9 +27,10 @@ def ls(source: str | None, location: str, wanted: Wanted, as_json: bool) -> None
     from geomsae.sources import find
 
     if source is None:
-        table = geomsae.open_store(location).catalog()
-        if table.empty:
+        store = geomsae.open_store(location)
+        if not store.decoders:
             say(f"the store {location} is empty: bring decoders into it with 'geomsae convert'")
+        table = store.catalog().loc[store.select(wanted)]
         print_table(
             table,
             as_json=as_json,

@@ -28,16 +28,20 @@ def store_option(default: str = "store") -> Callable[[Command], Command]:
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 
 
+def _precision_option(meaning: str) -> Callable[[Command], Command]:
+    return click.option(
+        "--precision",
+        type=click.Choice(["float32", "float64"]),
+        default="float32",
+        show_default=True,
+        help=meaning,
+    )
+
+
 def result_options(command: Command) -> Command:
     """Options of every verb that reads histograms: which of them, where a store has several."""
     for option in (
-        click.option(
-            "--precision",
-            type=click.Choice(["float32", "float64"]),
-            default="float32",
-            show_default=True,
-            help="Those counted in this arithmetic.",
-        ),
+        _precision_option("Those counted in this arithmetic."),
         click.option("--bins", default=2000, show_default=True, help="Those with so many bins."),
         click.option(
             "--threshold",
@@ -53,13 +57,7 @@ def result_options(command: Command) -> Command:
 def count_options(command: Command) -> Command:
     """Options of every verb that counts pairs: how, and by whom."""
 
-    @click.option(
-        "--precision",
-        type=click.Choice(["float32", "float64"]),
-        default="float32",
-        show_default=True,
-        help="Arithmetic of the products; float64 is the reference to check with.",
-    )
+    @_precision_option("Arithmetic of the products; float64 is the reference to check with.")
     @click.option(
         "--device",
         type=click.Choice(["auto", "cpu", "gpu"]),
@@ -106,7 +104,7 @@ def wanted_options(command: Command) -> Command:
         help="Whether the features are the columns, where the file does not tell.",
     )
     @click.option("--revision", default="", metavar="REV", help="Branch, tag or hash on the Hub.")
-    @click.option("--seed", default=0, type=click.IntRange(0), help="Seed of random:NxD.")
+    @click.option("--seed", type=click.IntRange(0), help="Seed of random:NxD; else 0.")
     @wraps(command)
     def with_wanted(**words: Any) -> Any:
         from geomsae.sources import Wanted

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import click
 from rich.console import Console
 from rich.filesize import pick_unit_and_suffix
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 
@@ -27,17 +35,25 @@ class _Amount(ProgressColumn):
 class Meter:
     """What a running verb tells: amounts done, what it is at, and lines to remember."""
 
-    def __init__(self, progress: Progress, task: int) -> None:
+    def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress = progress
         self._task = task
 
-    def advance(self, amount: int) -> None:
+    def advance(self, amount: float) -> None:
         """Say that so much more is done."""
-        self._progress.advance(self._task, amount)  # type: ignore[arg-type]
+        self._progress.advance(self._task, amount)
+
+    def shares_of(self, amount: float) -> Callable[[float], None]:
+        """What says how much more is done in shares of an amount."""
+        return lambda share: self.advance(share * amount)
+
+    def reach(self, amount: float) -> None:
+        """Say how much is done altogether."""
+        self._progress.update(self._task, completed=amount)
 
     def at(self, what: str) -> None:
         """Say what is being worked on."""
-        self._progress.update(self._task, description=what)  # type: ignore[arg-type]
+        self._progress.update(self._task, description=what)
 
     def say(self, line: str) -> None:
         """Leave a line above the bar."""

@@ -17,8 +17,8 @@ from geomsae.pairs.plan import SuperTile
 MEAN_ERROR = 1e-6
 """How far the mean cosine of a tile may lie from the one that its rows' sums imply.
 
-The largest error of a single float32 cosine that was seen is 1e-6; errors of a whole tile cancel,
-so that a lost or doubled row is far outside."""
+A single float32 cosine may be off by 2e-6, by the rule that counts keep to; the errors of a whole
+tile mostly cancel. A lost or doubled tile is far outside."""
 
 
 @dataclass(frozen=True, slots=True)

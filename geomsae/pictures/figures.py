@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from geomsae.analysis import isotropic_tail, tail_table
+from geomsae.analysis import isotropic_tail
 from geomsae.dictionary import canonical_distance
 from geomsae.labels import DIMENSION
 from geomsae.sources.random import MODEL as RANDOM
@@ -40,6 +40,9 @@ MARKS: dict[str, dict[str, dict[str, Any]]] = {
 }
 """How each backend is told to draw what was measured, what was known, and a level."""
 
+_SERIES = ["variant", "width", "tag", "l0_name"]
+"""Columns whose values make dictionaries one series, from layer to layer."""
+
 _DRAWN_BIN = 0.01
 _LAYERS_DRAWN = 6
 
@@ -54,19 +57,24 @@ class Figure:
     draw: Callable[[str], Any]
 
 
-def figures(hist: xr.Dataset, reference: pd.DataFrame, threshold: float) -> Iterator[Figure]:
+def figures(
+    hist: xr.Dataset, table: pd.DataFrame, reference: pd.DataFrame, threshold: float
+) -> Iterator[Figure]:
     """Every figure that these histograms can fill.
 
     Parameters
     ----------
     hist : Dataset, dims (dictionary, cosine)
         As `Store.histograms` gives it.
+    table : DataFrame
+        Its tail shares at this threshold, as `tail_table` gives them.
     reference : DataFrame
         Tail shares that are known beforehand, by id; may be empty.
     threshold : float
         Where the tails begin.
     """
-    table = tail_table(hist, threshold)
+    # Where the L0 is a word ("small") and no number, none of them is the closest to 100.
+    table = table.assign(l0_name=table["l0_label"].where(table["l0"].isna(), ""))
     models = table[table["model"] != RANDOM]
     for labels, group in models.groupby(["model", "site"], sort=False):
         place = _words(*labels)
@@ -82,9 +90,10 @@ def figures(hist: xr.Dataset, reference: pd.DataFrame, threshold: float) -> Iter
 
 def canonical_only(table: pd.DataFrame) -> pd.DataFrame:
     """Of the rows that differ in L0 alone, the one whose L0 is closest to 100."""
-    alike = ["model", "variant", "site", "layer", "width", "tag"]
-    order = table["l0"].map(canonical_distance)
-    return table.loc[order.sort_values().index].drop_duplicates(alike).sort_values("layer")
+    alike = ["model", "site", "layer", *_SERIES]
+    order = table["l0"].fillna(0.0).map(canonical_distance)  # those without a number are alone
+    closest = table.loc[order.sort_values().index].drop_duplicates(alike)
+    return table.loc[table.index.isin(closest.index)].sort_values("layer", kind="stable")
 
 
 def _tails(
@@ -95,21 +104,24 @@ def _tails(
     if len(chosen) > _LAYERS_DRAWN:
         fifth = chosen[chosen["layer"] % 5 == 0]
         chosen = (fifth if len(fifth) > 1 else chosen).iloc[:_LAYERS_DRAWN]
-    drawn = {_curve_name(row): _binned(hist, str(id), threshold) for id, row in chosen.iterrows()}
+    curves = [
+        (_curve_name(row, chosen), _binned(hist, str(id), threshold))
+        for id, row in chosen.iterrows()
+    ]
     pairs = int(chosen["n_pairs"].iloc[0])
     random = _random_set(table, int(chosen["d_model"].iloc[0]), int(chosen["n_features"].iloc[0]))
     if random is not None:
         scale = pairs / max(int(random["n_pairs"]), 1)
         name = "random" if scale == 1 else "random (scaled)"
-        drawn[name] = _binned(hist, str(random.name), threshold) * scale
+        curves.append((name, _binned(hist, str(random.name), threshold) * scale))
 
     def draw(backend: str) -> Any:
         shades = hv.plotting.util.process_cmap("viridis_r", max(len(chosen), 2) + 1)[1:]
-        curves = []
-        for number, (name, counts) in enumerate(drawn.items()):
-            colour = RED if name.startswith("random") else shades[number]
+        colours = [*shades[: len(chosen)], RED]
+        parts = []
+        for colour, (name, counts) in zip(colours, curves, strict=False):
             curve = counts.rename("count").rename_axis("cosine").reset_index()
-            curves.append(
+            parts.append(
                 curve.hvplot.line(
                     x="cosine",
                     y="count",
@@ -121,7 +133,7 @@ def _tails(
                     ylabel=f"pairs per {_DRAWN_BIN:g} of cosine (log)",
                 )
             )
-        return _sized(hv.Overlay(curves), backend, legend=len(drawn) > 1)
+        return _sized(hv.Overlay(parts), backend, legend=len(curves) > 1)
 
     return Figure(
         f"tails_{place.replace(' ', '_')}",
@@ -153,7 +165,6 @@ def _share_by_layer(
 
     def draw(backend: str) -> Any:
         parts = []
-        dot = MARKS[backend]["dot"]
         beside = known.join(reference, how="inner")
         if len(beside):
             parts.append(
@@ -164,22 +175,17 @@ def _share_by_layer(
                     hover_cols=["l0"],
                 ).opts(**MARKS[backend]["diamond"])
             )
-        series = known.groupby(["variant", "width"], sort=False)
-        for colour, ((variant, width), rows) in zip(_colours(), series, strict=False):
-            name = _words(variant, width)
+        series = known.groupby(_SERIES, sort=False)
+        for colour, (labels, rows) in zip(_colours(), series, strict=False):
+            name = _words(*labels)
             line = canonical_only(rows)
-            parts.append(
-                line.hvplot.scatter(**axes, label=name, color=colour, hover_cols=["l0"]).opts(**dot)
+            parts += _dotted_line(
+                line, backend, **axes, label=name, color=colour, hover_cols=["l0"]
             )
-            if len(line) > 1:
-                parts.append(line.hvplot.line(**axes, label=name, color=colour))
             others = rows.drop(index=line.index)
             if len(others):
-                parts.append(
-                    others.hvplot.scatter(
-                        **axes, label=f"{name}, other L0", color=colour, alpha=0.35
-                    ).opts(**dot)
-                )
+                faint = {"label": f"{name}, other L0", "color": colour, "alpha": 0.35}
+                parts.append(others.hvplot.scatter(**axes, **faint).opts(**MARKS[backend]["dot"]))
         ends = pd.DataFrame(
             {"layer": [known["layer"].min(), known["layer"].max()], "tail_fraction": level}
         )
@@ -198,15 +204,15 @@ def _share_by_layer(
 
 def _variants(place: str, group: pd.DataFrame, threshold: float) -> Iterator[Figure]:
     """Two or more variants beside each other, at the layers that they share."""
-    for width, rows in group.groupby("width", sort=False):
-        shares = canonical_only(rows).pivot_table(
-            index="layer", columns="variant", values="tail_fraction", sort=False
+    for labels, rows in group.groupby(["width", "tag", "l0_name"], sort=False):
+        shares = canonical_only(rows).pivot(
+            index="layer", columns="variant", values="tail_fraction"
         )
         both = shares.dropna().sort_index()
         both = both[sorted(both, key=lambda v: -int((rows["variant"] == v).sum()))]
         if both.empty or both.shape[1] < 2:
             continue
-        where = _words(place, str(width))
+        where = _words(place, *labels)
 
         def draw(backend: str, both: pd.DataFrame = both) -> Any:
             parts = []
@@ -222,8 +228,7 @@ def _variants(place: str, group: pd.DataFrame, threshold: float) -> Iterator[Fig
                     "ylim": (0, 1.1 * float(both.to_numpy().max())),
                 }
                 shares = both[variant].rename("tail_fraction").reset_index()
-                dots = shares.hvplot.scatter(**axes).opts(**MARKS[backend]["dot"])
-                parts += [shares.hvplot.line(**axes), dots]
+                parts += _dotted_line(shares, backend, **axes)
             return _sized(hv.Overlay(parts), backend, legend=True)
 
         yield Figure(
@@ -253,8 +258,7 @@ def _share_by_l0(place: str, group: pd.DataFrame, threshold: float) -> Figure:
                 "xlabel": "L0: mean number of active features (log)",
                 "ylabel": f"share of pairs with |cosine| > {threshold:g} (log)",
             }
-            dots = rows.hvplot.scatter(**axes).opts(**MARKS[backend]["dot"])
-            parts += [rows.hvplot.line(**axes), dots]
+            parts += _dotted_line(rows, backend, **axes)
         return _sized(hv.Overlay(parts), backend, legend=True)
 
     return Figure(
@@ -300,10 +304,17 @@ def _random_level(table: pd.DataFrame, d_model: int, threshold: float) -> tuple[
     return isotropic_tail(d_model, threshold), "isotropic directions (exact)"
 
 
-def _curve_name(row: pd.Series[Any]) -> str:
-    if row["layer"] >= 0:
-        return f"layer {row['layer']}"
-    return _words(str(row["variant"]), str(row["tag"])) or str(row["model"])
+def _dotted_line(rows: pd.DataFrame, backend: str, **axes: Any) -> list[Any]:
+    """A line through points that are each to be seen."""
+    dots = rows.hvplot.scatter(**axes).opts(**MARKS[backend]["dot"])
+    return [rows.hvplot.line(**axes), dots]
+
+
+def _curve_name(row: pd.Series[Any], among: pd.DataFrame) -> str:
+    """The labels that tell one curve from the others of its figure."""
+    layer = f"layer {row['layer']}" if row["layer"] >= 0 else ""
+    differ = [row[name] for name in ("tag", "l0_name") if among[name].nunique() > 1]
+    return _words(layer, *differ) or _words(row["variant"], row["tag"]) or str(row["model"])
 
 
 def _crowd(column: pd.Series[Any]) -> pd.Series[int]:

@@ -64,7 +64,7 @@ def write_report(hist: xr.Dataset, folder: Path, threshold: float = 0.1) -> Writ
     folder.mkdir(parents=True, exist_ok=True)
     # Both must be loaded before either is drawn; the last one named stays the current one.
     hv.extension("matplotlib", "bokeh", logo=False)
-    drawn = list(figures(hist, known, threshold))
+    drawn = list(figures(hist, table, known, threshold))
     hv.Store.set_current_backend("matplotlib")
     pictures = [path for figure in drawn for path in _save(figure, folder)]
     hv.Store.set_current_backend("bokeh")

@@ -63,7 +63,7 @@ class Wanted:
     tensor: str = ""
     transpose: bool | None = None
     revision: str = ""
-    seed: int = 0
+    seed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from geomsae.sources.decoder import FileDecoder, Offer, Wanted, open_file
 from geomsae.sources.families import FAMILIES, Family
 from geomsae.sources.listing import READERS, Listing, headers, local_listing
 from geomsae.sources.random import RandomDecoder
-from geomsae.sources.selection import parse_layers, select_l0, select_label, select_layers
+from geomsae.sources.selection import parse_layers, refuse, select
 
 LARGE = 50_000_000_000
 """Bytes of files beyond which a source is not taken whole unless that is asked for."""
@@ -53,15 +53,26 @@ def find(source: str, wanted: Wanted | None = None) -> list[Offer]:
     wanted = wanted or Wanted()
     if not source:
         raise SourceError("a source needs a name: a file, a folder, or owner/name on the Hub")
-    if drawn := RandomDecoder.parse(source, wanted.seed):
-        return [Offer(drawn.labels, source, 4 * math.prod(drawn.shape), lambda: drawn)]
-    if not Path(source).exists() and _is_repo_id(source):
+    if drawn := RandomDecoder.parse(source, wanted.seed or 0):
+        refuse(source, wanted, "tensor", "transpose", "revision")
+        offers = [Offer(drawn.labels, source, 4 * math.prod(drawn.shape), lambda: drawn)]
+    elif not Path(source).exists() and _is_repo_id(source):
         from geomsae.sources.hub import hub_listing  # a heavy import that local files do without
 
-        listing = hub_listing(source, wanted.revision)
+        refuse(source, wanted, "seed")
+        offers = _offers(hub_listing(source, wanted.revision), wanted)
     else:
-        listing = local_listing(Path(source))
-    return _select(_offers(listing, wanted), wanted, listing.name)
+        refuse(source, wanted, "seed", "revision")
+        offers = _offers(local_listing(Path(source)), wanted)
+    chosen = select(offers, wanted)
+    total = sum(offer.nbytes for offer in chosen)
+    asked = (wanted.layer, wanted.width, wanted.l0, wanted.site, wanted.variant)
+    if total > LARGE and not any(asked):
+        raise SelectionError(
+            f"{source} has {total / 1e9:,.0f} GB in {len(chosen)} files: "
+            "select with --layer, --width or --l0, or say --l0 all"
+        )
+    return chosen
 
 
 def _is_repo_id(name: str) -> bool:
@@ -133,23 +144,3 @@ def _supplied(wanted: Wanted) -> dict[str, Any]:
         labels["l0_label"] = wanted.l0
         labels["l0"] = float(wanted.l0) if wanted.l0.replace(".", "", 1).isdecimal() else math.nan
     return labels
-
-
-def _select(offers: list[Offer], wanted: Wanted, name: str) -> list[Offer]:
-    """Narrow offers to what is wanted."""
-    for label in ("model", "variant", "site", "width", "tag"):
-        if text := getattr(wanted, label):
-            offers = select_label(offers, label, text)
-    if wanted.layer:
-        offers = select_layers(offers, wanted.layer)
-    offers = select_l0(offers, wanted.l0)
-    if not offers:
-        raise SelectionError(f"{name} has no dictionary with all of these labels")
-    total = sum(offer.nbytes for offer in offers)
-    asked = (wanted.layer, wanted.width, wanted.l0, wanted.site, wanted.variant)
-    if total > LARGE and not any(asked):
-        raise SelectionError(
-            f"{name} has {total / 1e9:,.0f} GB in {len(offers)} files: "
-            "select with --layer, --width or --l0, or say --l0 all"
-        )
-    return offers

@@ -1,4 +1,4 @@
-"""Selecting among what a source offers: layers, widths, sites, and the canonical L0."""
+"""Selecting dictionaries by their labels: layers, widths, sites, and the canonical L0."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Protocol, TypeVar
 
-from geomsae.dictionary import EMBEDDING, canonical_distance
+from geomsae.dictionary import EMBEDDING, Dictionary, canonical_distance
 from geomsae.errors import SelectionError
-from geomsae.sources.decoder import Offer
+from geomsae.sources.decoder import Wanted
 
 _SPAN = re.compile(r"(\d{1,4})(?:-(\d{1,4})(?::([1-9]\d{0,3}))?)?")
 
@@ -44,54 +45,96 @@ def parse_layers(text: str) -> set[int]:
     return layers
 
 
-def select_layers(offers: list[Offer], text: str) -> list[Offer]:
+class Labelled(Protocol):
+    """Anything that is one dictionary: an offer of a source, or an entry of a store."""
+
+    @property
+    def labels(self) -> Dictionary:
+        """Which dictionary it is."""
+
+
+_Item = TypeVar("_Item", bound=Labelled)
+
+
+def select(items: list[_Item], wanted: Wanted) -> list[_Item]:
+    """Narrow dictionaries to those whose labels are wanted.
+
+    Raises
+    ------
+    SelectionError
+        If a label is wanted that none of them has, or no one has all of them.
+    """
+    chosen = items
+    for name in ("model", "variant", "site", "width", "tag"):
+        if text := getattr(wanted, name):
+            chosen = select_label(chosen, name, text)
+    if wanted.layer:
+        chosen = select_layers(chosen, wanted.layer)
+    chosen = select_l0(chosen, wanted.l0)
+    if items and not chosen:
+        raise SelectionError("there is no dictionary with all of these labels")
+    return chosen
+
+
+def refuse(source: str, wanted: Wanted, *words: str) -> None:
+    """Refuse what a source of its kind cannot be asked for, rather than ignore it.
+
+    Raises
+    ------
+    SelectionError
+        If one of the `words`, fields of `Wanted`, is set.
+    """
+    for word in words:
+        if getattr(wanted, word) not in ("", None):
+            raise SelectionError(f"{source} takes no --{word}: leave it out")
+
+
+def select_layers(items: list[_Item], text: str) -> list[_Item]:
     """Keep the layers named in `text`; each of them must be there."""
     wanted = parse_layers(text)
-    there = {offer.labels.layer for offer in offers}
+    there = {item.labels.layer for item in items}
     if missing := wanted - there:
         known = sorted(layer for layer in there if layer is not None and layer != EMBEDDING)
-        span = f"{known[0]} to {known[-1]}" if known else "none"
+        span = f"{known[0]} to {known[-1]}" if len(known) > 1 else _listed(known) or "none"
         raise SelectionError(f"there is no layer {_listed(missing)}; the layers there: {span}")
-    return [offer for offer in offers if offer.labels.layer in wanted]
+    return [item for item in items if item.labels.layer in wanted]
 
 
-def select_label(offers: list[Offer], name: str, text: str) -> list[Offer]:
-    """Keep the offers whose label `name` is one of those in `text`; each must be there."""
+def select_label(items: list[_Item], name: str, text: str) -> list[_Item]:
+    """Keep the dictionaries whose label `name` is one of those in `text`; each must be there."""
     wanted = {part.strip() for part in text.split(",")}
-    there = {str(getattr(offer.labels, name)) for offer in offers}
+    there = {str(getattr(item.labels, name)) for item in items}
     if missing := wanted - there:
         raise SelectionError(
             f"there is no {name.replace('_label', '')} {_listed(missing)}; "
             f"there is {_listed(there) or 'none'}"
         )
-    return [offer for offer in offers if str(getattr(offer.labels, name)) in wanted]
+    return [item for item in items if str(getattr(item.labels, name)) in wanted]
 
 
-def select_l0(offers: list[Offer], text: str) -> list[Offer]:
+def select_l0(items: list[_Item], text: str) -> list[_Item]:
     """Keep one L0 or several: ``canonical`` (also where nothing is said), ``all``, or labels."""
     if text == "all":
-        return offers
-    return (
-        canonical(offers) if text in ("", "canonical") else select_label(offers, "l0_label", text)
-    )
+        return items
+    return canonical(items) if text in ("", "canonical") else select_label(items, "l0_label", text)
 
 
-def canonical(offers: Iterable[Offer]) -> list[Offer]:
+def canonical(items: Iterable[_Item]) -> list[_Item]:
     """Of the dictionaries that differ in L0 alone, the one whose L0 is closest to 100.
 
     Of two as close, the lower. Where the L0 is not a number, everything is kept.
     """
-    offers = list(offers)
-    groups: dict[str, list[Offer]] = defaultdict(list)
-    for offer in offers:
-        groups[replace(offer.labels, l0_label="").id].append(offer)
+    items = list(items)
+    groups: dict[str, list[_Item]] = defaultdict(list)
+    for item in items:
+        groups[replace(item.labels, l0_label="").id].append(item)
     kept: set[str] = set()
     for group in groups.values():
-        if any(math.isnan(offer.labels.l0) for offer in group):
-            kept.update(offer.name for offer in group)
+        if any(math.isnan(item.labels.l0) for item in group):
+            kept.update(item.labels.id for item in group)
         else:
-            kept.add(min(group, key=lambda offer: canonical_distance(offer.labels.l0)).name)
-    return [offer for offer in offers if offer.name in kept]
+            kept.add(min(group, key=lambda item: canonical_distance(item.labels.l0)).labels.id)
+    return [item for item in items if item.labels.id in kept]
 
 
 def _listed(values: Iterable[object]) -> str:

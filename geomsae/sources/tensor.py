@@ -121,15 +121,12 @@ class Tensor:
             return
         # A deflated member is unpacked once, beside nothing of the user's: seeking inside it
         # would inflate it again from its start each time.
-        with (
-            zipfile.ZipFile(self.path) as archive,
-            archive.open(self.member) as packed,
-            tempfile.TemporaryFile() as spool,
-        ):
+        with zipfile.ZipFile(self.path) as archive, tempfile.TemporaryFile() as spool:
             try:
-                packed.read(self.offset)
-                while piece := packed.read(_COPY_BYTES):
-                    spool.write(piece)
+                with archive.open(self.member) as packed:
+                    packed.read(self.offset)
+                    while piece := packed.read(_COPY_BYTES):
+                        spool.write(piece)
             except (zlib.error, lzma.LZMAError, zipfile.BadZipFile, EOFError) as error:
                 raise self._damaged() from error
             spool.flush()

@@ -18,11 +18,11 @@ from geomsae.sources import Decoder
 from geomsae.store.hierarchy import Hierarchy
 from geomsae.store.layout import COMPLETE, KIND, chunk_rows, create_array
 
-Progress = Callable[[int], object]
-"""Told how many bytes of a decoder were just dealt with."""
+Progress = Callable[[float], object]
+"""Told what share of a decoder was just dealt with."""
 
 
-def write_decoder(hierarchy: Hierarchy, decoder: Decoder, id: str, progress: Progress) -> None:
+def write_decoder(hierarchy: Hierarchy, decoder: Decoder, progress: Progress) -> dict[str, Any]:
     """Stream a decoder into the store, where it appears whole or not at all.
 
     Parameters
@@ -31,16 +31,20 @@ def write_decoder(hierarchy: Hierarchy, decoder: Decoder, id: str, progress: Pro
         The store.
     decoder : Decoder
         What to write. Its rows are kept as published: float32, not normalised.
-    id : str
-        Where to put it.
     progress : callable
-        Told the bytes written after each block.
+        Told the share of the rows that each block is.
+
+    Returns
+    -------
+    dict
+        What was recorded about it.
 
     Raises
     ------
     DecoderError
         If rows are NaN or infinite; the sentence gives their number.
     """
+    id = decoder.labels.id
     n_features, d_model = decoder.shape
     rows = chunk_rows(n_features, d_model)
     with hierarchy.staging() as stage:
@@ -69,31 +73,29 @@ def write_decoder(hierarchy: Hierarchy, decoder: Decoder, id: str, progress: Pro
             norm[first : first + len(block)] = row_norms(block)
             digest.update(block.data)
             weights[first : first + len(block)] = block
-            progress(block.nbytes)
+            progress(len(block) / n_features)
         norms[:] = norm
-        group = zarr.open_group(target, path=id, mode="r+")
-        group.update_attributes(
-            {
-                KIND: "decoder",
-                **decoder.labels.to_json(),
-                "n_features": n_features,
-                "d_model": d_model,
-                "source_dtype": decoder.dtype,
-                **decoder.provenance,
-                "sha256": digest.hexdigest(),
-                "version": geomsae.__version__,
-                "status": COMPLETE,
-            }
-        )
+        attributes = {
+            KIND: "decoder",
+            **decoder.labels.to_json(),
+            "n_features": n_features,
+            "d_model": d_model,
+            "source_dtype": decoder.dtype,
+            **decoder.provenance,
+            "sha256": digest.hexdigest(),
+            "version": geomsae.__version__,
+            "status": COMPLETE,
+        }
+        zarr.open_group(target, path=id, mode="r+").update_attributes(attributes)
         hierarchy.commit(stage)
+    return attributes
 
 
-def sha256(decoder: Decoder, progress: Progress) -> str:
+def sha256(decoder: Decoder) -> str:
     """The checksum of a decoder's float32 bytes, as a store records it."""
     digest = hashlib.sha256()
     for _, block in _checked(decoder, chunk_rows(*decoder.shape)):
         digest.update(block.data)
-        progress(block.nbytes)
     return digest.hexdigest()
 
 

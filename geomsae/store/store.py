@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,8 @@ import xarray as xr
 from geomsae.bins import DEFAULT_BINS, check_bins
 from geomsae.dictionary import LABELS, SIZES, Dictionary
 from geomsae.errors import SelectionError
-from geomsae.sources import Decoder
+from geomsae.sources import Decoder, Wanted
+from geomsae.sources.selection import refuse, select
 from geomsae.store.decoders import read_decoder, write_decoder
 from geomsae.store.hierarchy import Hierarchy
 from geomsae.store.histograms import read_histograms, write_histogram
@@ -74,7 +77,7 @@ class Store:
     @cached_property
     def decoders(self) -> dict[str, dict[str, Any]]:
         """Attributes of every decoder in the store, by id."""
-        return dict(sorted(self.hierarchy.complete("decoder"), key=_reading_order))
+        return _in_reading_order(self.hierarchy.complete("decoder"))
 
     def refresh(self) -> Store:
         """Forget what is known of the store, so that it is read again; returns itself."""
@@ -101,6 +104,23 @@ class Store:
         return pd.DataFrame(
             rows, columns=columns, index=pd.Index(list(self.decoders), name="dictionary")
         )
+
+    def select(self, wanted: Wanted) -> list[str]:
+        """Ids of the dictionaries whose labels are wanted, in the order of the catalogue.
+
+        Parameters
+        ----------
+        wanted : Wanted
+            Labels; every L0 is meant where none is named.
+
+        Raises
+        ------
+        SelectionError
+            If a label is wanted that none of them has, or no one has all of them.
+        """
+        refuse(f"the store {self.location}", wanted, "tensor", "transpose", "revision", "seed")
+        entries = [_Entry(Dictionary.from_json(known)) for known in self.decoders.values()]
+        return [e.labels.id for e in select(entries, replace(wanted, l0=wanted.l0 or "all"))]
 
     def attributes(self, id: str) -> dict[str, Any]:
         """What is recorded about one decoder.
@@ -153,10 +173,11 @@ class Store:
         attributes = self.hierarchy.attributes(histogram_path(id, bins, precision))
         return attributes is not None and attributes.get("status") == COMPLETE
 
-    def add_decoder(self, decoder: Decoder, id: str, progress: Callable[[int], object]) -> None:
-        """Write a decoder at `id`; see `geomsae.convert`, which decides on the id."""
-        write_decoder(self.hierarchy, decoder, id, progress)
-        self.refresh()
+    def add_decoder(self, decoder: Decoder, progress: Callable[[float], object]) -> None:
+        """Write a decoder under its id; see `geomsae.convert`, which sees to it that it is free."""
+        attributes = write_decoder(self.hierarchy, decoder, progress)
+        known = {**self.decoders, decoder.labels.id: attributes}
+        self.__dict__["decoders"] = _in_reading_order(known.items())
 
     def add_histogram(self, id: str, dataset: xr.Dataset, made: dict[str, str]) -> None:
         """Write the histogram of a dictionary, with how it was made."""
@@ -178,20 +199,23 @@ class Store:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """What can be selected by its labels."""
+
+    labels: Dictionary
+
+
 def _dictionaries(n: int) -> str:
     return f"{n:,} {'dictionary' if n == 1 else 'dictionaries'}"
 
 
-def _reading_order(entry: tuple[str, dict[str, Any]]) -> tuple[Any, ...]:
-    """Layers in numeric order, whatever their ids look like as text."""
-    labels = Dictionary.from_json(entry[1]).coordinates()
-    width = entry[1]["n_features"]
-    return (
-        labels["model"],
-        labels["variant"],
-        labels["site"],
-        labels["layer"],
-        width,
-        (labels["l0"] != labels["l0"], labels["l0"]),
-        entry[0],
-    )
+def _in_reading_order(found: Iterable[tuple[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """Layers, widths and L0 in numeric order, whatever their ids look like as text."""
+
+    def key(entry: tuple[str, dict[str, Any]]) -> tuple[Any, ...]:
+        id, known = entry
+        names = [known.get(name, "") for name in ("model", "variant", "site")]
+        return *names, known.get("layer", -1), known["n_features"], known.get("l0", math.inf), id
+
+    return dict(sorted(found, key=key))
