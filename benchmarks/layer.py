@@ -1,15 +1,18 @@
 """One dictionary, counted in every way that comes to mind: ``python -m benchmarks.layer``.
 
-Every way counts the cosines of all unordered pairs of rows of the same random dictionary into the
-same 2,000 bins. Each run is a process of its own, which first runs a small dictionary, so that
-nothing is compiled or imported on the clock. The ways take turns, so that a machine that slows down
-slows all of them. A first round watches memory, the others take the time.
+Every way normalises the same random rows, counts the cosines of all unordered pairs of them into
+the same 2,000 bins, and does all of that on the clock. Each run is a process of its own, which
+first runs a small dictionary, so that nothing is compiled or imported on the clock. The ways take
+turns, so that a machine that slows down slows all of them, in an order drawn anew for each round,
+so that none always follows the one that leaves the memory cold. A first round watches memory, the
+others take the time.
 """
 
 from __future__ import annotations
 
 import argparse
 import multiprocessing
+import random
 import shutil
 import tempfile
 import threading
@@ -71,11 +74,11 @@ class Task:
         """Draw the dictionary."""
         return RandomDecoder(self.n, self.d).read(0, self.n)
 
-    def unit_rows(self) -> Array:
-        """Draw it, and divide its rows by their norms."""
-        rows = self.rows()
-        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-        return rows
+
+def unit(rows: Array) -> Array:
+    """Divide rows by their norms, in place."""
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows
 
 
 def through_store(task: Task, meter: Meter) -> int:
@@ -98,25 +101,25 @@ def in_memory(task: Task, meter: Meter) -> int:
 
 def tile_products(task: Task, meter: Meter) -> None:
     """Multiply the tiles that the plan has, on as many threads, and count nothing."""
-    unit = task.unit_rows()
+    rows = unit(task.rows())
     buffers: dict[int, Array] = {}
 
     def multiply(super_tile: SuperTile) -> None:
         thread = threading.get_ident()
         if thread not in buffers:
             buffers[thread] = np.empty(TILE * TILE, np.float32)
-        for rows, cols in _products(super_tile, unit):
-            out = buffers[thread][: len(rows) * len(cols)].reshape(len(rows), len(cols))
-            np.matmul(rows, cols.T, out=out)
+        for part, cols in _products(super_tile, rows):
+            out = buffers[thread][: len(part) * len(cols)].reshape(len(part), len(cols))
+            np.matmul(part, cols.T, out=out)
 
     with threadpoolctl.threadpool_limits(1, "blas"), ThreadPoolExecutor(CPU_COUNT) as pool, meter:
         list(pool.map(multiply, plan_triangle(task.n)))
 
 
-def _products(super_tile: SuperTile, unit: Array) -> Iterator[tuple[Array, Array]]:
+def _products(super_tile: SuperTile, matrix: Array) -> Iterator[tuple[Array, Array]]:
     """Give the factors of each product that geomsae forms in a super-tile."""
     for row, col in super_tile.tiles():
-        rows, cols = (unit[slice(*tile_rows(tile, len(unit)))] for tile in (row, col))
+        rows, cols = (matrix[slice(*tile_rows(tile, len(matrix)))] for tile in (row, col))
         height = STRIP if row == col else TILE
         for first in range(0, len(rows), height):
             part = rows[first : first + height]
@@ -148,22 +151,24 @@ def best_product(task: Task, meter: Meter) -> None:
 
 def published(task: Task, meter: Meter) -> int:
     """Form the whole product, take its lower triangle by index, and histogram that."""
-    unit = task.unit_rows()
+    rows = task.rows()
     with meter:
-        cosines = unit @ unit.T
+        unit(rows)
+        cosines = rows @ rows.T
         count, _ = np.histogram(cosines[np.tril_indices(task.n, k=-1)], **HISTOGRAM)
     return int(count.sum())
 
 
 def numpy_blocks(task: Task, meter: Meter) -> int:
     """Go by blocks of rows in NumPy, on and below the diagonal only."""
-    unit = task.unit_rows()
+    rows = task.rows()
     count = np.zeros(DEFAULT_BINS, np.int64)
     with meter:
+        unit(rows)
         for first in range(0, task.n, BLOCK):
-            rows = unit[first : first + BLOCK]
-            product = rows @ unit[: first + len(rows)].T
-            diagonal = product[:, first:][np.tril_indices(len(rows), k=-1)]
+            block = rows[first : first + BLOCK]
+            product = block @ rows[: first + len(block)].T
+            diagonal = product[:, first:][np.tril_indices(len(block), k=-1)]
             for cosines in (product[:, :first], diagonal):
                 count += np.histogram(cosines, **HISTOGRAM)[0]
     return int(count.sum())
@@ -173,13 +178,14 @@ def torch_blocks(task: Task, meter: Meter) -> int:
     """Go by blocks of rows in PyTorch, whose ``histc`` counts in float32."""
     import torch
 
-    unit = torch.from_numpy(task.unit_rows())
+    rows = torch.from_numpy(task.rows())
     count = torch.zeros(DEFAULT_BINS)
     with meter:
+        rows /= torch.linalg.vector_norm(rows, dim=1, keepdim=True)
         for first in range(0, task.n, BLOCK):
-            rows = unit[first : first + BLOCK]
-            product = rows @ unit[: first + len(rows)].T
-            below = torch.ones(len(rows), len(rows), dtype=torch.bool).tril(-1)
+            block = rows[first : first + BLOCK]
+            product = block @ rows[: first + len(block)].T
+            below = torch.ones(len(block), len(block), dtype=torch.bool).tril(-1)
             for cosines in (product[:, :first], product[:, first:][below]):
                 count += torch.histc(cosines, DEFAULT_BINS, -1.0, 1.0)
     return int(count.double().sum())
@@ -189,9 +195,9 @@ def naive_dask(task: Task, meter: Meter) -> int:
     """Write the whole product in ``dask.array``; the zeros of the upper triangle leave again."""
     import dask.array as da
 
-    unit = task.unit_rows()
+    rows = task.rows()
     with meter:
-        lazy = da.from_array(unit, chunks=(TILE, -1))
+        lazy = da.from_array(unit(rows), chunks=(TILE, -1))
         count, _ = da.histogram(da.tril(lazy @ lazy.T, k=-1), **HISTOGRAM)
         count = count.compute()
         count[DEFAULT_BINS // 2] -= task.n * (task.n + 1) // 2
@@ -264,7 +270,7 @@ def take_turns(ways: list[Way], task: Task, repeats: int) -> dict[str, list[Meas
     """Run ways in turn, each run a process: first for memory, then `repeats` times for time."""
     found: dict[str, list[Measured]] = {way.name: [] for way in ways}
     for repeat in range(repeats + 1):
-        for way in ways:
+        for way in random.Random(repeat).sample(ways, len(ways)):
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
                 run = pool.submit(measure, way, task, watch=repeat == 0).result()
             found[way.name].append(run)

@@ -18,6 +18,7 @@ from geomsae.pairs import cpu
 from geomsae.pairs.blas import single_threaded_blas
 from geomsae.pairs.panels import PanelCache, make_panel
 from geomsae.pairs.plan import TILE, pairs_in, plan_rectangle, plan_triangle, tiles_along
+from geomsae.pairs.schedule import run
 
 
 @given(st.integers(1, 400 * TILE))
@@ -177,6 +178,13 @@ def test_the_sum_of_squared_cosines_is_conserved():
 def blas_threads():
     found = threadpoolctl.threadpool_info()
     return {info["filepath"]: info["num_threads"] for info in found if info["user_api"] == "blas"}
+
+
+def test_tasks_run_in_the_order_of_the_plan():
+    seen, finished = [], []
+    with dask.config.set(scheduler="synchronous"):
+        run(lambda task: seen.append(task) or task, [(i,) for i in range(40)], finished.append)
+    assert seen == finished == list(range(40))
 
 
 def test_every_thread_has_one_blas_thread_and_the_last_to_leave_restores_them():

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from geomsae.errors import DecoderError
 from geomsae.pairs.compiled import compiled
+from geomsae.pairs.memory import empty
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ def make_panel(block: Any, precision: str, first_row: int = 0, *, overwrite: boo
     rows = np.ascontiguousarray(block)
     if rows.dtype not in (np.float32, np.float64):
         rows = rows.astype(np.float64)
-    unit = rows if overwrite and rows.dtype == precision else np.empty(rows.shape, precision)
+    unit = rows if overwrite and rows.dtype == precision else empty(rows.shape, precision)
     total = np.zeros(rows.shape[1])
     n_excluded, n_bad, first_bad, squares = _normalise(rows, unit, total)
     if n_bad:

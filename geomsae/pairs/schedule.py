@@ -41,12 +41,13 @@ def run(
         for result in _on_cluster(client, function, iter(tasks)):
             on_result(result)
         return
-    # Dask runs what is equally urgent in the order of its keys, which are made to follow the tasks:
-    # what one task has read, the next ones use, and the small tasks come last.
+    # Of tasks that are equally urgent Dask runs the one with the last key first, so that keys count
+    # down: what one task has read, the next ones use, and the small tasks come last.
     run_id = uuid.uuid4().hex
+    given = list(tasks)
     lazy = [
-        delayed(function, pure=False)(*arguments, dask_key_name=f"geomsae-{run_id}-{number:08d}")
-        for number, arguments in enumerate(tasks)
+        delayed(function, pure=False)(*arguments, dask_key_name=f"geomsae-{run_id}-{left:08d}")
+        for left, arguments in zip(range(len(given), 0, -1), given, strict=True)
     ]
     wanted = {task.key for task in lazy}
 

@@ -7,8 +7,10 @@ from functools import lru_cache
 from typing import Any
 
 import zarr
+from zarr.buffer.cpu import NDBuffer
 
 from geomsae.pairs.count import Counted, count_super_tile
+from geomsae.pairs.memory import empty
 from geomsae.pairs.panels import Panel, PanelCache, make_panel
 from geomsae.pairs.plan import TILE, SuperTile
 from geomsae.store.hierarchy import Hierarchy
@@ -49,7 +51,10 @@ class StoredDecoder:
 
     def _load(self, start: int, rows: int) -> list[Panel]:
         """The panels of all tiles that share a chunk, which is read once."""
-        block = _open(self.location, self.id)[start : start + rows]
+        weights = _open(self.location, self.id)
+        block = empty((min(rows, weights.shape[0] - start), weights.shape[1]), weights.dtype.name)
+        part = (slice(start, start + len(block)), slice(None))
+        weights.get_basic_selection(part, out=NDBuffer.from_numpy_array(block))
         return [
             make_panel(block[first : first + TILE], self.precision, start + first, overwrite=True)
             for first in range(0, len(block), TILE)

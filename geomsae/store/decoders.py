@@ -119,6 +119,11 @@ def read_decoder(hierarchy: Hierarchy, id: str, attributes: dict[str, Any]) -> x
     return decoder
 
 
+def read_norms(hierarchy: Hierarchy, id: str) -> NDArray[np.float64]:
+    """Euclidean norms of the rows of the decoder at `id`, shape (feature,), float64."""
+    return np.asarray(zarr.open_array(hierarchy.zarr_store(), path=f"{id}/norm", mode="r")[:])
+
+
 def row_norms(block: NDArray[np.float32]) -> NDArray[np.float64]:
     """Euclidean norms of rows, summed in float64."""
     wide = block.astype(np.float64)

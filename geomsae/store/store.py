@@ -19,7 +19,7 @@ from geomsae.dictionary import LABELS, SIZES, Dictionary
 from geomsae.errors import SelectionError
 from geomsae.sources import Decoder, Wanted
 from geomsae.sources.selection import refuse, select
-from geomsae.store.decoders import read_decoder, write_decoder
+from geomsae.store.decoders import read_decoder, read_norms, write_decoder
 from geomsae.store.hierarchy import Hierarchy
 from geomsae.store.histograms import read_histograms, write_histogram
 from geomsae.store.layout import COMPLETE, histogram_path
@@ -148,7 +148,8 @@ class Store:
 
     def norms(self, id: str) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Euclidean norms of a decoder's rows, shape (feature,), float64."""
-        return np.asarray(self.decoder(id)["norm"])
+        self.attributes(id)
+        return read_norms(self.hierarchy, id)
 
     def histograms(self, bins: int = DEFAULT_BINS, precision: str = "float32") -> xr.Dataset:
         """Every histogram in the store that has these bins and this precision.
