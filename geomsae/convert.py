@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 
@@ -67,8 +67,10 @@ def convert(
     """
     offers = find(source, wanted) if isinstance(source, str) else source
     for offer in offers:
-        decoder = offer.open()
-        there = _same_source(store, decoder)
+        there = _recorded(store, offer.labels, offer.identity) if offer.identity else None
+        if there is None:
+            decoder = offer.open()
+            there = _recorded(store, decoder.labels, _identity(decoder))
         if there is None and decoder.labels.id in store.decoders:
             there, decoder = _tell_apart(store, decoder)
         if there is not None:
@@ -87,15 +89,22 @@ def convert(
         yield Outcome(id, True, (*decoder.notes, *notes))
 
 
-def _same_source(store: Store, decoder: Decoder) -> str | None:
+def _identity(decoder: Decoder) -> dict[str, str | int | None]:
+    """What makes a decoder the same as one in a store, its values unread."""
+    n_features, d_model = decoder.shape
+    origin = {name: decoder.provenance.get(name) for name in _IDENTITY}
+    return {"n_features": n_features, "d_model": d_model, **origin}
+
+
+def _recorded(
+    store: Store, labels: Dictionary, identity: Mapping[str, str | int | None]
+) -> str | None:
     """The id under which the store has the same bytes of the same file with the same labels."""
-    untagged = replace(decoder.labels, tag="")
-    identity = {name: decoder.provenance.get(name) for name in _IDENTITY}
+    untagged = replace(labels, tag="")
     for id, attributes in store.decoders.items():
         if (
             (id == untagged.id or id.startswith(f"{untagged.id}/"))
             and replace(Dictionary.from_json(attributes), tag="").id == untagged.id
-            and (attributes["n_features"], attributes["d_model"]) == decoder.shape
             and all(attributes.get(name) == value for name, value in identity.items())
         ):
             return id

@@ -11,6 +11,10 @@ class SourceError(GeomsaeError):
     """A file, folder or repository does not hold the decoder that was asked for."""
 
 
+class LinkError(SourceError):
+    """A source elsewhere stopped answering: what was had of it is kept for the next run."""
+
+
 class StoreError(GeomsaeError):
     """A store cannot be opened, read or written."""
 

@@ -42,7 +42,8 @@ class Hub:
         self.refusals = refusals or {}
         self.page = page
         self.sent = 0  # bytes of file bodies so far
-        self.cut: int | None = None  # bytes after which the next file body breaks off, once
+        self.cut: int | None = None  # bytes of file bodies until one breaks off, once
+        self.faults: list[tuple[int, dict[str, str]]] = []  # answers to the next file requests
         self.past: dict[tuple[str, str], dict[str, bytes]] = {}
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("", (_Handler,), {"hub": self}))
 
@@ -70,9 +71,14 @@ class Hub:
 class _Handler(BaseHTTPRequestHandler):
     hub: Hub
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # or each answer would wait for the client's acknowledgement
 
     def do_GET(self) -> None:
         url = urlsplit(self.path)
+        if url.path.startswith("/cut/"):
+            self.hub.cut = int(url.path.removeprefix("/cut/"))
+            self._json({})
+            return
         for kind, pattern in ROUTES.items():
             if match := pattern.fullmatch(url.path):
                 repo, revision, *path = (unquote(group or "main") for group in match.groups())
@@ -96,6 +102,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._json({"id": repo, "sha": commit})
         elif kind == "tree":
             self._tree(files, int(parse_qs(urlsplit(self.path).query).get("cursor", ["0"])[0]))
+        elif path in files and self.hub.faults and self.command == "GET":
+            status, headers = self.hub.faults.pop(0)
+            self._answer(status, headers, b"")
         elif path in files:
             self._file(files[path], commit)
         else:
@@ -135,7 +144,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "GET":
             if counted and self.hub.cut is not None:
-                body, self.hub.cut, self.close_connection = body[: self.hub.cut], None, True
+                if self.hub.cut < len(body):
+                    body, self.hub.cut, self.close_connection = body[: self.hub.cut], None, True
+                else:
+                    self.hub.cut -= len(body)
             self.hub.sent += counted * len(body)
             self.wfile.write(body)
 

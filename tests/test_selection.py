@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from geomsae.dictionary import EMBEDDING, Dictionary
 from geomsae.errors import SelectionError
 from geomsae.sources import Offer
-from geomsae.sources.families import FAMILIES
+from geomsae.sources.families import PUBLISHED
 from geomsae.sources.selection import (
     canonical,
     parse_layers,
@@ -35,16 +35,16 @@ def table(name: str) -> list[dict[str, str]]:
 
 def labels(repo: str, path: str) -> Dictionary:
     """What the first family that fits says of a published file."""
-    for family in FAMILIES:
-        said = family.path_labels(path)
-        if said is not None:
-            return Dictionary(**{**family.repository_labels(repo), **said})
+    for family in PUBLISHED:
+        groups = family.groups(repo, path)
+        if groups is not None:
+            return Dictionary(**family.labels_of(groups))
     raise AssertionError(f"no family reads {repo}/{path}")
 
 
 def offer(name: str, **words: object) -> Offer:
     """An offer that is never opened."""
-    return Offer(Dictionary(**{"model": "m", **words}), name, 1, lambda: pytest.fail("opened"))
+    return Offer(Dictionary(**{"model": "m", **words}), name, 1, {}, lambda: pytest.fail("opened"))
 
 
 def offers_by_l0(*published: float, **words: object) -> list[Offer]:
@@ -63,7 +63,7 @@ def published():
     for row in table("gemma_scope_paths.csv"):
         said = labels(row["repo"], row["path"])
         name = f"{row['repo']}/{row['path']}"
-        offered = Offer(said, name, 1, lambda: pytest.fail("opened"))
+        offered = Offer(said, name, 1, {}, lambda: pytest.fail("opened"))
         repositories[row["repo"]].append((row, offered))
     return repositories
 
@@ -127,7 +127,8 @@ def test_every_point_of_the_published_study_is_found(published):
     ],
 )
 def test_a_file_of_no_family_says_nothing(path):
-    assert [family.path_labels(path) for family in FAMILIES] == [None] * len(FAMILIES)
+    found = [family.name for family in PUBLISHED if family.groups("gemma-scope-2b-pt-res", path)]
+    assert not found
 
 
 @pytest.mark.parametrize(

@@ -330,7 +330,7 @@ def test_a_pickle_is_never_run(tmp_path):
     assert not (tmp_path / "went_off").exists()
 
 
-@pytest.mark.parametrize("name", ["w.pt", "w.txt", "w"])
+@pytest.mark.parametrize("name", ["w.bin", "w.txt", "w"])
 def test_a_file_of_another_format_is_refused_with_the_formats_there_are(tmp_path, name):
     (tmp_path / name).write_bytes(WHOLE["w.npy"])
     with pytest.raises(SourceError, match=r"\.safetensors, \.npz, \.npy"):

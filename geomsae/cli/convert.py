@@ -21,7 +21,7 @@ def convert(sources: tuple[str, ...], location: str, wanted: Wanted) -> None:
     """Bring decoders into the store.
 
     SOURCE is a repository of the Hugging Face Hub (google/gemma-scope-2b-pt-res), a file
-    (.safetensors, .npz, .npy), a folder of them, or random:16384x2304 for directions drawn at
+    (.safetensors, .npz, .npy, .pt), a folder of them, or random:16384x2304 for directions drawn at
     random. Labels select where the source states them, and supply what it does not: a bare file
     needs --model. What is in the store already stays as it is.
     """

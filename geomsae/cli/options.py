@@ -104,6 +104,7 @@ def wanted_options(command: Command) -> Command:
         help="Whether the features are the columns, where the file does not tell.",
     )
     @click.option("--revision", default="", metavar="REV", help="Branch, tag or hash on the Hub.")
+    @click.option("--cache", is_flag=True, help="Keep whole files in the Hub's own cache.")
     @click.option("--seed", type=click.IntRange(0), help="Seed of random:NxD; else 0.")
     @wraps(command)
     def with_wanted(**words: Any) -> Any:

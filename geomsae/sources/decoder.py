@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from geomsae.dictionary import Dictionary
 from geomsae.errors import SourceError
-from geomsae.sources.orientation import is_transposed
-from geomsae.sources.tensor import FLOATS, Tensor
+from geomsae.sources.orientation import COLUMNS, is_transposed
+from geomsae.sources.tensor import FLOATS, Matrix
 
-DECODER_KEYS = ("W_dec", "w_dec", "decoder.weight", "decoder_linear.weight", "W_D")
+DECODER_KEYS = ("W_dec", "w_dec", "decoder.weight", "decoder_linear.weight", "W_D", "D")
 """Keys under which trainers publish a decoder, tried where none is named."""
 
 
@@ -41,8 +41,12 @@ class Decoder(Protocol):
     def notes(self) -> tuple[str, ...]:
         """What a user should be told about how it is read."""
 
-    def blocks(self, rows: int) -> Iterator[NDArray[np.float32]]:
-        """Stream the features, `rows` at a time: arrays (at most rows, d_model), float32."""
+    @property
+    def remote(self) -> bool:
+        """Whether reading it again would cost more than keeping what was had of it."""
+
+    def blocks(self, rows: int, first: int = 0) -> Iterator[NDArray[np.float32]]:
+        """Stream the features from `first` on: arrays (at most rows, d_model), float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,7 @@ class Wanted:
     tensor: str = ""
     transpose: bool | None = None
     revision: str = ""
+    cache: bool = False
     seed: int | None = None
 
 
@@ -75,6 +80,8 @@ class Offer:
     """What the source calls it."""
     nbytes: int
     """Bytes of the file it lies in."""
+    identity: Mapping[str, str | int]
+    """What makes it the same as a decoder in a store, unread; empty where that is not enough."""
     open: Callable[[], Decoder]
 
 
@@ -86,7 +93,7 @@ class FileDecoder:
     ----------
     labels : Dictionary
         Which dictionary it is.
-    tensor : Tensor
+    tensor : Matrix
         Where it lies.
     transposed : bool
         Whether its columns are the features.
@@ -97,7 +104,7 @@ class FileDecoder:
     """
 
     labels: Dictionary
-    tensor: Tensor
+    tensor: Matrix
     transposed: bool
     origin: Mapping[str, str | int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -122,17 +129,22 @@ class FileDecoder:
             "transposed": int(self.transposed),
         }
 
-    def blocks(self, rows: int) -> Iterator[NDArray[np.float32]]:
-        """Stream the features, `rows` at a time."""
-        return self.tensor.rows(rows, transpose=self.transposed)
+    @property
+    def remote(self) -> bool:
+        """Whether its file lies elsewhere."""
+        return self.tensor.file.remote
+
+    def blocks(self, rows: int, first: int = 0) -> Iterator[NDArray[np.float32]]:
+        """Stream the features from `first` on, `rows` at a time."""
+        return self.tensor.rows(rows, transpose=self.transposed, first=first)
 
 
-def choose_tensor(tensors: list[Tensor], key: str) -> Tensor:
+def choose_tensor(tensors: Sequence[Matrix], key: str) -> Matrix:
     """The decoder among the tensors of one file.
 
     Parameters
     ----------
-    tensors : list of Tensor
+    tensors : sequence of Matrix
         All tensors of the file, at least one.
     key : str
         The one to take; empty for the only matrix, or the one under a usual key.
@@ -142,7 +154,7 @@ def choose_tensor(tensors: list[Tensor], key: str) -> Tensor:
     SourceError
         If it is not there, has not two dimensions, is not of floats, or cannot be told.
     """
-    path = tensors[0].path
+    path = tensors[0].file.name
     matrices = [t for t in tensors if len(t.shape) == 2 and t.dtype in FLOATS and 0 not in t.shape]
     held = ", ".join(t.key for t in matrices[:8]) + (", ..." if len(matrices) > 8 else "")
     if key:
@@ -169,23 +181,42 @@ def choose_tensor(tensors: list[Tensor], key: str) -> Tensor:
 
 def open_file(
     labels: Dictionary,
-    tensors: list[Tensor],
-    key: str,
-    transpose: bool | None,
+    tensors: Sequence[Matrix],
+    wanted: Wanted,
     origin: Mapping[str, str | int],
+    layout: Mapping[str, str],
+    stated: Mapping[str, int],
 ) -> FileDecoder:
     """Open the decoder among the tensors of a file, the right way round.
+
+    Parameters
+    ----------
+    labels : Dictionary
+        Which dictionary it is.
+    tensors : sequence of Matrix
+        All tensors of the file.
+    wanted : Wanted
+        The key of the tensor and its orientation, where a user names them.
+    origin : mapping
+        Where the file comes from.
+    layout : mapping of str to str
+        Keys that its family gives to decoders, each with how the features lie.
+    stated : mapping of str to int
+        ``n_features`` and ``d_model``, as far as a file beside it says them.
 
     Raises
     ------
     SourceError
         See `choose_tensor` and `is_transposed`.
     """
-    matrix = choose_tensor(tensors, key)
-    if transpose is not None:
-        return FileDecoder(labels, matrix, transpose, origin)
-    transposed, fact = is_transposed(matrix, tensors, labels.width)
+    known = next((tensor.key for tensor in tensors if tensor.key in layout), "")
+    matrix = choose_tensor(tensors, wanted.tensor or known)
+    if wanted.transpose is not None:
+        return FileDecoder(labels, matrix, wanted.transpose, origin)
+    transposed, fact = is_transposed(matrix, tensors, labels.width, stated)
     notes: tuple[str, ...] = ()
+    if transposed is None and matrix.key in layout:
+        transposed, fact = layout[matrix.key] == COLUMNS, "the rule of its family"
     if transposed is None:
         rows, columns = matrix.shape
         notes = (

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import itertools
 import math
+import posixpath
 import re
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from geomsae.dictionary import Dictionary, label_part
+from geomsae.dictionary import SIZES, Dictionary, label_part
 from geomsae.errors import SelectionError, SourceError
-from geomsae.sources.decoder import FileDecoder, Offer, Wanted, open_file
-from geomsae.sources.families import FAMILIES, Family
+from geomsae.sources.decoder import Decoder, FileDecoder, Offer, Wanted, open_file
+from geomsae.sources.families import families
+from geomsae.sources.family import Family
 from geomsae.sources.listing import READERS, Listing, headers, local_listing
 from geomsae.sources.random import RandomDecoder
 from geomsae.sources.selection import parse_layers, refuse, select
@@ -54,15 +59,15 @@ def find(source: str, wanted: Wanted | None = None) -> list[Offer]:
     if not source:
         raise SourceError("a source needs a name: a file, a folder, or owner/name on the Hub")
     if drawn := RandomDecoder.parse(source, wanted.seed or 0):
-        refuse(source, wanted, "tensor", "transpose", "revision")
-        offers = [Offer(drawn.labels, source, 4 * math.prod(drawn.shape), lambda: drawn)]
+        refuse(source, wanted, "tensor", "transpose", "revision", "cache")
+        offers = [Offer(drawn.labels, source, 4 * math.prod(drawn.shape), {}, lambda: drawn)]
     elif not Path(source).exists() and _is_repo_id(source):
         from geomsae.sources.hub import hub_listing  # a heavy import that local files do without
 
         refuse(source, wanted, "seed")
-        offers = _offers(hub_listing(source, wanted.revision), wanted)
+        offers = _offers(hub_listing(source, wanted.revision, cache=wanted.cache), wanted)
     else:
-        refuse(source, wanted, "seed", "revision")
+        refuse(source, wanted, "seed", "revision", "cache")
         offers = _offers(local_listing(Path(source)), wanted)
     chosen = select(offers, wanted)
     total = sum(offer.nbytes for offer in chosen)
@@ -82,50 +87,116 @@ def _is_repo_id(name: str) -> bool:
 
 def _offers(listing: Listing, wanted: Wanted) -> list[Offer]:
     """Every dictionary in a listing: those of a known family, or else each file as it is."""
-    for family in FAMILIES:
-        said = {path: family.path_labels(path) for path in listing.sizes}
-        if any(said.values()):
-            repository = family.repository_labels(listing.name)
-            return [
-                _offer(listing, path, {**repository, **labels}, wanted, family)
-                for path, labels in said.items()
-                if labels is not None
-            ]
-    if len(listing.sizes) == 1:
-        return [_offer(listing, path, {}, wanted, None) for path in listing.sizes]
-    tags = _tags(list(listing.sizes))
-    return [_offer(listing, path, {"tag": tag}, wanted, None) for path, tag in tags.items()]
+    found = _recognised(listing)
+    if not found:
+        paths = listing.decoders
+        tags = [""] if len(paths) == 1 else _tags(paths)
+        return [
+            _offer(listing, path, {"tag": tag} if tag else {}, wanted)
+            for path, tag in zip(paths, tags, strict=True)
+        ]
+    refused = {path: family.refused for path, (family, _) in found.items() if family.refused}
+    asked = [path for path in refused if wanted.site and _site(*found[path]) == wanted.site]
+    if asked or len(refused) == len(found):
+        path = (asked or list(refused))[0]
+        reason = refused[path]
+        raise SourceError(f"{listing.name}/{path} cannot be taken: {reason}")
+    offers = [
+        _family_offer(listing, path, family, groups, wanted)
+        for path, (family, groups) in found.items()
+        if path not in refused
+    ]
+    return _apart(offers)
 
 
-def _tags(paths: list[str]) -> dict[str, str]:
-    """A tag for each file of a folder: its name, and what it takes to tell it from the others."""
-    tags: dict[str, str] = {}
+def _site(family: Family, groups: dict[str, str]) -> str:
+    return str(family.labels_of(groups).get("site", ""))
+
+
+def _recognised(listing: Listing) -> dict[str, tuple[Family, dict[str, str]]]:
+    """The decoders of known families, with what their names say."""
+    known = families()
+    named = [family for family in known if family.is_repository(listing.name)]
+    for candidates in (named, [family for family in known if family.by_path]):
+        found = {}
+        for path in listing.decoders:
+            for family in candidates:
+                groups = family.groups(listing.name, path)
+                if groups is not None:
+                    found[path] = (family, groups)
+                    break
+        if found:
+            return found
+    return {}
+
+
+def _family_offer(
+    listing: Listing, path: str, family: Family, groups: dict[str, str], wanted: Wanted
+) -> Offer:
+    beside = posixpath.normpath(family.config_path(path, groups) or ".")
+    stated: dict[str, int] = {}
+    if beside in listing.sizes:
+        said = family.read_config(listing.text(beside), f"{listing.name}/{beside}")
+        for name in SIZES:
+            if (size := said.pop(name, "")).isdecimal():
+                stated[name] = int(size)
+        groups = {**said, **groups}
+    return _offer(listing, path, family.labels_of(groups), wanted, family.decoder, stated)
+
+
+def _apart(offers: list[Offer]) -> list[Offer]:
+    """Let no two offers have one id: what tells their paths apart goes into the tag."""
+    ids = Counter(offer.labels.id for offer in offers)
+    same = [offer.name for offer in offers if ids[offer.labels.id] > 1]
+    tags = dict(zip(same, _tags(same), strict=True))
+    made = []
+    for offer in offers:
+        if offer.name in tags:
+            tag = "_".join(filter(None, (offer.labels.tag, tags[offer.name])))
+            labels = replace(offer.labels, tag=tag)
+            offer = replace(offer, labels=labels, open=partial(_retagged, offer.open, labels))
+        made.append(offer)
+    return made
+
+
+def _retagged(opened: Callable[[], Decoder], labels: Dictionary) -> Decoder:
+    decoder = opened()
+    return replace(decoder, labels=labels) if isinstance(decoder, FileDecoder) else decoder
+
+
+def _tags(paths: list[str]) -> list[str]:
+    """A tag for each of several files: its name, and what it takes to tell it from the others."""
+    tags: list[str] = []
     for path in paths:
         name = label_part(path.rpartition(".")[0])
         longer = (f"{name}_{number}" for number in itertools.count(2))
-        tags[path] = next(
-            tag for tag in itertools.chain([name], longer) if tag not in tags.values()
-        )
+        tags.append(next(tag for tag in itertools.chain([name], longer) if tag not in tags))
     return tags
 
 
 def _offer(
     listing: Listing,
     path: str,
-    said: dict[str, Any],
+    said: Mapping[str, Any],
     wanted: Wanted,
-    family: Family | None,
+    layout: Mapping[str, str] | None = None,
+    stated: Mapping[str, int] | None = None,
 ) -> Offer:
     labels = Dictionary(**{**_supplied(wanted), **said})
-    key = wanted.tensor or (family.tensor if family else "")
-    return Offer(
-        labels, path, listing.sizes[path], partial(_open, listing, path, labels, key, wanted)
-    )
+    origin = listing.origin(path)
+    identity: dict[str, str | int] = {}
+    if "revision" in origin:  # what lies at one revision never changes
+        identity = {name: origin[name] for name in ("repo", "revision", "path")}
+        if wanted.tensor:
+            identity["tensor"] = wanted.tensor
+        if wanted.transpose is not None:
+            identity["transposed"] = int(wanted.transpose)
 
+    def opened() -> FileDecoder:
+        tensors = headers(listing.file(path))
+        return open_file(labels, tensors, wanted, origin, layout or {}, stated or {})
 
-def _open(listing: Listing, path: str, labels: Dictionary, key: str, wanted: Wanted) -> FileDecoder:
-    tensors = headers(listing.fetch(path))
-    return open_file(labels, tensors, key, wanted.transpose, listing.origin(path))
+    return Offer(labels, path, listing.sizes[path], identity, opened)
 
 
 def _supplied(wanted: Wanted) -> dict[str, Any]:

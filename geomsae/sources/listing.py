@@ -1,27 +1,33 @@
-"""What files a folder, a file or a repository of the Hub has, and how each one is had."""
+"""What files a folder, a file or a repository of the Hub has, and how each one is read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from geomsae.errors import SourceError
+from geomsae.sources.file import File, LocalFile
 from geomsae.sources.npy import npy_tensors, npz_tensors
+from geomsae.sources.pt import pt_tensors
 from geomsae.sources.safetensors import tensors as safetensors_tensors
-from geomsae.sources.tensor import Tensor
+from geomsae.sources.tensor import Matrix
 
-READERS: Mapping[str, Callable[[Path], list[Tensor]]] = {
+READERS: Mapping[str, Callable[[File], Sequence[Matrix]]] = {
     ".safetensors": safetensors_tensors,
     ".npz": npz_tensors,
     ".npy": npy_tensors,
+    ".pt": pt_tensors,
+    ".pth": pt_tensors,
 }
 """The file formats, by suffix. To add one, add its reader."""
+
+_LARGEST_TEXT = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The files that may hold decoders.
+    """The files of a place: those that may hold decoders, and those that tell about them.
 
     Parameters
     ----------
@@ -29,16 +35,46 @@ class Listing:
         Name of the folder or repository.
     sizes : mapping of str to int
         Bytes of each file, by its path in there.
-    fetch : callable
-        Brings one file to this machine and says where it lies.
+    file : callable
+        Gives one of them.
     origin : callable
         Where one file comes from, for the record.
     """
 
     name: str
     sizes: Mapping[str, int]
-    fetch: Callable[[str], Path]
+    file: Callable[[str], File]
     origin: Callable[[str], Mapping[str, str | int]]
+
+    @property
+    def decoders(self) -> list[str]:
+        """Paths of the files that may hold decoders.
+
+        Raises
+        ------
+        SourceError
+            If there are none.
+        """
+        found = [path for path in self.sizes if PurePosixPath(path).suffix in READERS]
+        if not found:
+            raise SourceError(f"{self.name} has no file of the formats {', '.join(READERS)}")
+        return found
+
+    def text(self, path: str) -> str:
+        """What a small file says.
+
+        Raises
+        ------
+        SourceError
+            If it is not small, or not text.
+        """
+        if self.sizes[path] > _LARGEST_TEXT:
+            raise SourceError(f"{path} of {self.name} is too large to be read as text")
+        with self.file(path).open() as stream:
+            try:
+                return stream.read().decode()
+            except UnicodeDecodeError as error:
+                raise SourceError(f"{path} of {self.name} is no text") from error
 
 
 def local_listing(place: Path) -> Listing:
@@ -56,9 +92,6 @@ def local_listing(place: Path) -> Listing:
     if place.is_file() and place.suffix not in READERS:
         raise SourceError(f"{place} is not one of the formats {', '.join(READERS)}")
     found = sorted(place.rglob("*")) if place.is_dir() else [place]
-    files = [path for path in found if path.suffix in READERS and path.is_file()]
-    if not files:
-        raise SourceError(f"{place} has no file of the formats {', '.join(READERS)}")
 
     def origin(path: str) -> Mapping[str, str | int]:
         stat = (root / path).stat()
@@ -68,11 +101,12 @@ def local_listing(place: Path) -> Listing:
             "file_mtime_ns": stat.st_mtime_ns,
         }
 
-    sizes = {path.relative_to(root).as_posix(): path.stat().st_size for path in files}
-    return Listing(root.name, sizes, lambda path: root / path, origin)
+    sizes = {p.relative_to(root).as_posix(): p.stat().st_size for p in found if p.is_file()}
+    name = str(place) if place.is_dir() else root.name
+    return Listing(name, sizes, lambda path: LocalFile(root / path), origin)
 
 
-def headers(path: Path) -> list[Tensor]:
+def headers(file: File) -> Sequence[Matrix]:
     """Every tensor of a file, from its headers.
 
     Raises
@@ -80,7 +114,7 @@ def headers(path: Path) -> list[Tensor]:
     SourceError
         If the file is broken, or holds nothing.
     """
-    tensors = READERS[path.suffix](path)
+    tensors = READERS[PurePosixPath(file.name).suffix](file)
     if not tensors:
-        raise SourceError(f"{path} holds no tensors")
+        raise SourceError(f"{file.name} holds no tensors")
     return tensors

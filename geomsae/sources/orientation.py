@@ -8,12 +8,22 @@ length that only one axis has: that of a bias in the same file, or that of the p
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from geomsae.errors import SourceError
-from geomsae.sources.tensor import Tensor
+from geomsae.sources.tensor import Matrix
 
-PER_FEATURE = ("b_enc", "encoder.bias", "encoder_linear.bias", "threshold", "log_threshold")
+ROWS, COLUMNS = "rows", "columns"
+"""What features are, in a matrix as it is stored."""
+
+PER_FEATURE = (
+    "b_enc",
+    "encoder.bias",
+    "encoder_linear.bias",
+    "threshold",
+    "log_threshold",
+    "log_jumprelu_threshold",
+)
 """Vectors beside a decoder that have one element for each feature."""
 
 PER_DIMENSION = ("b_dec", "decoder.bias", "decoder_linear.bias", "decoder_bias", "pre_bias")
@@ -39,17 +49,21 @@ def is_width(n: int, label: str) -> bool:
     return int(match[1]) in (n // 1000**power, n // 1024**power)
 
 
-def is_transposed(matrix: Tensor, beside: Iterable[Tensor], width: str) -> tuple[bool | None, str]:
+def is_transposed(
+    matrix: Matrix, beside: Iterable[Matrix], width: str, stated: Mapping[str, int]
+) -> tuple[bool | None, str]:
     """Decide whether the features of `matrix` are its columns.
 
     Parameters
     ----------
-    matrix : Tensor
+    matrix : Matrix
         Two-dimensional.
-    beside : iterable of Tensor
+    beside : iterable of Matrix
         The other tensors of the same file.
     width : str
         The published width label; empty where there is none.
+    stated : mapping of str to int
+        ``n_features`` and ``d_model``, as far as a file beside it says them.
 
     Returns
     -------
@@ -59,9 +73,15 @@ def is_transposed(matrix: Tensor, beside: Iterable[Tensor], width: str) -> tuple
     Raises
     ------
     SourceError
-        If two facts contradict each other.
+        If two facts contradict each other, or the matrix has not the size that is stated.
     """
     rows, columns = matrix.shape
+    for name, size in stated.items():
+        if size not in (rows, columns):
+            raise SourceError(
+                f"{matrix.name} is {rows:,} x {columns:,}, and the file beside it says that "
+                f"{name} is {size:,}: one of them is not what it claims to be"
+            )
     facts: dict[str, bool] = {}
     if rows != columns:
         for vector in beside:
@@ -72,6 +92,8 @@ def is_transposed(matrix: Tensor, beside: Iterable[Tensor], width: str) -> tuple
                 facts[f"{vector.key} has {vector.shape[0]} elements"] = not along_rows
             elif vector.key in PER_DIMENSION:
                 facts[f"{vector.key} has {vector.shape[0]} elements"] = along_rows
+        for name, size in stated.items():
+            facts[f"{name} is stated to be {size}"] = (size == columns) == (name == "n_features")
         if is_width(rows, width) != is_width(columns, width):
             facts[f"its width is {width}"] = is_width(columns, width)
     if len(set(facts.values())) > 1:

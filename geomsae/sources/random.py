@@ -46,6 +46,7 @@ class RandomDecoder:
     d_model: int
     seed: int = 0
     notes: tuple[str, ...] = field(default=(), init=False)
+    remote: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         if self.n_features < 1 or self.d_model < 1 or self.seed < 0:
@@ -80,10 +81,10 @@ class RandomDecoder:
         """How to draw the same rows again."""
         return {"generator": "numpy PCG64 standard_normal", "seed": self.seed}
 
-    def blocks(self, rows: int) -> Iterator[NDArray[np.float32]]:
-        """Stream the rows, `rows` at a time, float32."""
-        for first in range(0, self.n_features, rows):
-            yield self.read(first, min(first + rows, self.n_features))
+    def blocks(self, rows: int, first: int = 0) -> Iterator[NDArray[np.float32]]:
+        """Stream the rows from `first` on, `rows` at a time, float32."""
+        for start in range(first, self.n_features, rows):
+            yield self.read(start, min(start + rows, self.n_features))
 
     def read(self, start: int, stop: int) -> NDArray[np.float32]:
         """Rows `start` to `stop`, shape (stop - start, d_model), float32."""

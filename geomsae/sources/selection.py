@@ -85,7 +85,7 @@ def refuse(source: str, wanted: Wanted, *words: str) -> None:
         If one of the `words`, fields of `Wanted`, is set.
     """
     for word in words:
-        if getattr(wanted, word) not in ("", None):
+        if getattr(wanted, word) != getattr(Wanted(), word):
             raise SelectionError(f"{source} takes no --{word}: leave it out")
 
 

@@ -9,18 +9,47 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geomsae.errors import SourceError
+from geomsae.sources.file import File
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 """The element types that a decoder may be stored in."""
 
 _COPY_BYTES = 1 << 24
+
+
+class Matrix(Protocol):
+    """A tensor of any format: what it is called and shaped, and its rows if it has two sides."""
+
+    @property
+    def file(self) -> File:
+        """The file that holds it."""
+
+    @property
+    def key(self) -> str:
+        """Its name in the file; empty for a file that holds just one."""
+
+    @property
+    def name(self) -> str:
+        """What to call it in a sentence."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape, as stored."""
+
+    @property
+    def dtype(self) -> str:
+        """Name of its element type."""
+
+    def rows(
+        self, block: int, *, transpose: bool = False, first: int = 0
+    ) -> Iterator[NDArray[np.float32]]:
+        """Stream the rows, or the columns as rows, from `first` on, as float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +58,7 @@ class Tensor:
 
     Parameters
     ----------
-    path : Path
+    file : File
         The file.
     key : str
         Name of the tensor in the file; empty for a file that holds just one.
@@ -49,7 +78,7 @@ class Tensor:
         CRC-32 of a plain zip member, and of the header in it, where they are known.
     """
 
-    path: Path
+    file: File
     key: str
     shape: tuple[int, ...]
     dtype: str
@@ -72,9 +101,11 @@ class Tensor:
     @property
     def name(self) -> str:
         """What to call it in a sentence."""
-        return f"tensor {self.key!r} of {self.path}" if self.key else str(self.path)
+        return f"tensor {self.key!r} of {self.file.name}" if self.key else self.file.name
 
-    def rows(self, block: int, *, transpose: bool = False) -> Iterator[NDArray[np.float32]]:
+    def rows(
+        self, block: int, *, transpose: bool = False, first: int = 0
+    ) -> Iterator[NDArray[np.float32]]:
         """Stream the rows of a 2-D tensor.
 
         Parameters
@@ -83,6 +114,8 @@ class Tensor:
             Rows of each array yielded; the last may have fewer.
         transpose : bool
             Stream the columns instead, as rows.
+        first : int
+            The row to begin with. The checksum of a zip is only compared if it is the first.
 
         Yields
         ------
@@ -96,41 +129,59 @@ class Tensor:
         """
         lies_transposed = transpose != self.fortran
         count, length = self.shape[::-1] if transpose else self.shape
-        with self._open() as (stream, start):
+        with self._open(scattered=lies_transposed) as (stream, start):
             if lies_transposed:
                 self._check(stream, start)
-            stream.seek(start)
+            else:
+                stream.seek(start + first * length * self.itemsize)
             crc = self.crcs[1] if self.crcs else 0
-            for first in range(0, count, block):
-                height = min(block, count - first)
+            for row in range(first, count, block):
+                height = min(block, count - row)
                 if lies_transposed:
-                    yield self._gather(stream, start, first, height, count, length)
-                else:
-                    data = self._read(stream, height * length)
-                    crc = zlib.crc32(data, crc) if self.crcs else 0
-                    if self.crcs and first + height == count and crc != self.crcs[0]:
+                    yield self._gather(stream, start, row, height, count, length)
+                    continue
+                data = self._read(stream, height * length)
+                if self.crcs and first == 0:
+                    crc = zlib.crc32(data, crc)
+                    if row + height == count and crc != self.crcs[0]:
                         raise self._damaged()
-                    yield self._floats(data).reshape(height, length)
+                yield self._floats(data).reshape(height, length)
 
     @contextmanager
-    def _open(self) -> Iterator[tuple[IO[bytes], int]]:
-        """The bytes of the tensor as a file that can seek, and where in it they begin."""
-        if not self.member:
-            with self.path.open("rb") as plain:
-                yield plain, self.offset
-            return
-        # A deflated member is unpacked once, beside nothing of the user's: seeking inside it
-        # would inflate it again from its start each time.
-        with zipfile.ZipFile(self.path) as archive, tempfile.TemporaryFile() as spool:
-            try:
-                with archive.open(self.member) as packed:
-                    packed.read(self.offset)
-                    while piece := packed.read(_COPY_BYTES):
-                        spool.write(piece)
-            except (zlib.error, lzma.LZMAError, zipfile.BadZipFile, EOFError) as error:
-                raise self._damaged() from error
-            spool.flush()
-            yield spool, 0
+    def _open(self, *, scattered: bool) -> Iterator[tuple[IO[bytes], int]]:
+        """The bytes of the tensor as a file that can seek, and where in it they begin.
+
+        What would be inflated anew, or asked for anew, at every seek is brought here once.
+        """
+        with self.file.open() as stream:
+            if not self.member and not (scattered and self.file.remote):
+                yield stream, self.offset
+                return
+            with tempfile.TemporaryFile() as spool:
+                if self.member:
+                    self._inflate(stream, spool)
+                else:
+                    stream.seek(self.offset)
+                    self._copy(stream, spool)
+                spool.flush()
+                yield spool, 0
+
+    def _inflate(self, stream: IO[bytes], spool: IO[bytes]) -> None:
+        try:
+            with zipfile.ZipFile(stream) as archive, archive.open(self.member) as packed:
+                packed.read(self.offset)
+                self._copy(packed, spool)
+                if packed.read(1):
+                    raise self._damaged()
+        except (zlib.error, lzma.LZMAError, zipfile.BadZipFile, EOFError) as error:
+            raise self._damaged() from error
+
+    def _copy(self, stream: IO[bytes], spool: IO[bytes]) -> None:
+        """Bring the bytes of the tensor, and no more of them than its header says."""
+        left = self.nbytes
+        while left and (piece := stream.read(min(_COPY_BYTES, left))):
+            spool.write(piece)
+            left -= len(piece)
 
     def _check(self, stream: IO[bytes], start: int) -> None:
         """Read everything once, where it will not be read in order, and compare its checksum."""

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+import json
+import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +17,7 @@ from numpy.typing import NDArray
 
 import geomsae
 from geomsae.dictionary import LABELS, SIZES, Dictionary
-from geomsae.errors import DecoderError, StoreError
+from geomsae.errors import DecoderError, LinkError, StoreError
 from geomsae.sources import Decoder
 from geomsae.store.hierarchy import Hierarchy
 from geomsae.store.layout import COMPLETE, KIND, chunk_rows, create_array
@@ -46,18 +50,21 @@ def write_decoder(hierarchy: Hierarchy, decoder: Decoder, progress: Progress) ->
     """
     id = decoder.labels.id
     n_features, d_model = decoder.shape
-    rows = chunk_rows(n_features, d_model)
-    with hierarchy.staging() as stage:
+    with hierarchy.staging(_source(decoder) if decoder.remote else "") as stage:
         target = zarr.storage.LocalStore(stage)
-        weights = create_array(
-            target,
-            f"{id}/W_dec",
-            decoder.shape,
-            (rows, d_model),
-            "float32",
-            ("feature", "d_model"),
-            {"long_name": "decoder, as published"},
-        )
+        weights = _weights(stage, decoder)
+        norm = np.empty(n_features)
+        digest = hashlib.sha256()
+        folder = stage / id / "W_dec"
+        kept = _rows_kept(folder, weights)
+        for first, block in itertools.chain(
+            _read_again(weights, kept, folder), _checked(decoder, weights.chunks[0], kept)
+        ):
+            norm[first : first + len(block)] = row_norms(block)
+            digest.update(block.data)
+            if first >= kept:
+                weights[first : first + len(block)] = block
+            progress(len(block) / n_features)
         norms = create_array(
             target,
             f"{id}/norm",
@@ -67,13 +74,6 @@ def write_decoder(hierarchy: Hierarchy, decoder: Decoder, progress: Progress) ->
             ("feature",),
             {"long_name": "Euclidean norm of each decoder row"},
         )
-        norm = np.empty(n_features)
-        digest = hashlib.sha256()
-        for first, block in _checked(decoder, rows):
-            norm[first : first + len(block)] = row_norms(block)
-            digest.update(block.data)
-            weights[first : first + len(block)] = block
-            progress(len(block) / n_features)
         norms[:] = norm
         attributes = {
             KIND: "decoder",
@@ -89,6 +89,54 @@ def write_decoder(hierarchy: Hierarchy, decoder: Decoder, progress: Progress) ->
         zarr.open_group(target, path=id, mode="r+").update_attributes(attributes)
         hierarchy.commit(stage)
     return attributes
+
+
+def _source(decoder: Decoder) -> str:
+    """What makes the values of a decoder the same: where they come from, and how they are read."""
+    return json.dumps([decoder.labels.id, decoder.shape, dict(decoder.provenance)], sort_keys=True)
+
+
+def _weights(stage: Path, decoder: Decoder) -> zarr.Array[Any]:
+    """The array of a decoder's rows, as far as an earlier run got with it, or a new one."""
+    id = decoder.labels.id
+    if (stage / id / "W_dec" / "zarr.json").exists():
+        shutil.rmtree(stage / id / "norm", ignore_errors=True)  # made last, and made again
+        begun: zarr.Array[Any] = zarr.open_array(stage, path=f"{id}/W_dec", mode="r+")
+        return begun
+    shutil.rmtree(stage / id.partition("/")[0], ignore_errors=True)
+    return create_array(
+        zarr.storage.LocalStore(stage),
+        f"{id}/W_dec",
+        decoder.shape,
+        (chunk_rows(*decoder.shape), decoder.shape[1]),
+        "float32",
+        ("feature", "d_model"),
+        {"long_name": "decoder, as published"},
+    )
+
+
+def _rows_kept(folder: Path, weights: zarr.Array[Any]) -> int:
+    """How many rows an earlier run left whole, up to the first chunk that is missing."""
+    for torn in folder.rglob("*.partial"):
+        torn.unlink()
+    whole = 0
+    while (folder / "c" / str(whole) / "0").exists():
+        whole += 1
+    return min(whole * weights.chunks[0], weights.shape[0])
+
+
+def _read_again(
+    weights: zarr.Array[Any], kept: int, folder: Path
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """The rows that were kept, with their first rows, chunk by chunk."""
+    for first in range(0, kept, weights.chunks[0]):
+        try:
+            yield first, np.asarray(weights[first : first + weights.chunks[0]], np.float32)
+        except ValueError as error:
+            shutil.rmtree(folder)
+            raise LinkError(
+                f"what was kept of {folder.parent.name} was damaged, and is removed: run again"
+            ) from error
 
 
 def sha256(decoder: Decoder) -> str:
@@ -130,11 +178,12 @@ def row_norms(block: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.asarray(np.sqrt(np.einsum("ij,ij->i", wide, wide)))
 
 
-def _checked(decoder: Decoder, rows: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
+def _checked(
+    decoder: Decoder, rows: int, first: int = 0
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """The blocks of a decoder with their first rows; those that are no numbers are refused."""
-    first = 0
     bad: list[int] = []
-    for block in decoder.blocks(rows):
+    for block in decoder.blocks(rows, first):
         bad += (first + np.flatnonzero(~np.isfinite(block).all(axis=1))).tolist()
         if not bad:
             yield first, np.ascontiguousarray(block)

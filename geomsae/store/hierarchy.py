@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -18,10 +20,13 @@ import zarr
 from fsspec.implementations.local import LocalFileSystem
 
 from geomsae.dictionary import RESULTS
-from geomsae.errors import StoreError, TakenError
+from geomsae.errors import LinkError, StoreError, TakenError
 from geomsae.store.layout import COMPLETE, FORMAT, KIND
 
 _METADATA = "zarr.json"
+
+_KEPT = "kept-"
+_KEPT_SECONDS = 7 * 24 * 3600
 
 
 class Hierarchy:
@@ -120,23 +125,36 @@ class Hierarchy:
                 yield from self.complete(kind, f"{path}/{name}" if path else name)
 
     @contextlib.contextmanager
-    def staging(self) -> Iterator[Path]:
+    def staging(self, source: str = "") -> Iterator[Path]:
         """A folder beside the hierarchy to build groups in; `commit` moves them, all or nothing.
 
         What a killed process left there is removed by the next one.
+
+        Parameters
+        ----------
+        source : str
+            What is built, if it is worth to be gone on with: then the folder of an interrupted run
+            is found again as it was, within a week.
         """
         if not self.is_local:
             raise StoreError(f"{self.location} can only be read: write to a local store")
         work = Path(f"{self.root.rstrip('/')}-work")
         work.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(work)
-        stage = work / uuid.uuid4().hex
+        name = hashlib.sha256(source.encode()).hexdigest()[:32] if source else uuid.uuid4().hex
+        stage = work / f"{_KEPT if source else ''}{name}"
+        keep = False
         try:
             with _held(stage.with_suffix(".lock")):
-                stage.mkdir()
+                stage.mkdir(exist_ok=bool(source))
+                os.utime(stage)
                 yield stage
+        except (KeyboardInterrupt, LinkError):
+            keep = bool(source)
+            raise
         finally:
-            shutil.rmtree(stage, ignore_errors=True)
+            if not keep:
+                shutil.rmtree(stage, ignore_errors=True)
             stage.with_suffix(".lock").unlink(missing_ok=True)
             with contextlib.suppress(OSError):
                 work.rmdir()  # empty, unless another process works here
@@ -202,9 +220,15 @@ def _held(lock: Path) -> Iterator[None]:
 
 
 def _remove_abandoned(work: Path) -> None:
-    """Remove the folders whose process is gone."""
+    """Remove the folders whose process is gone, but for what another run may go on with."""
     for lock in work.glob("*.lock"):
         with contextlib.suppress(BlockingIOError, FileNotFoundError), lock.open("r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+            if not lock.name.startswith(_KEPT):
+                shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
             lock.unlink(missing_ok=True)
+    for folder in work.glob(f"{_KEPT}*"):
+        with contextlib.suppress(FileNotFoundError):
+            old = time.time() - folder.stat().st_mtime > _KEPT_SECONDS
+            if old and not folder.with_suffix(".lock").exists():
+                shutil.rmtree(folder, ignore_errors=True)

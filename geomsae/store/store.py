@@ -118,7 +118,9 @@ class Store:
         SelectionError
             If a label is wanted that none of them has, or no one has all of them.
         """
-        refuse(f"the store {self.location}", wanted, "tensor", "transpose", "revision", "seed")
+        refuse(
+            f"the store {self.location}", wanted, "tensor", "transpose", "revision", "cache", "seed"
+        )
         entries = [_Entry(Dictionary.from_json(known)) for known in self.decoders.values()]
         return [e.labels.id for e in select(entries, replace(wanted, l0=wanted.l0 or "all"))]
 

@@ -14,7 +14,7 @@ from importlib.resources import files
 from geomsae.dictionary import Dictionary
 from geomsae.errors import SourceError
 from geomsae.sources import Offer, Wanted, find
-from geomsae.sources.families import FAMILIES
+from geomsae.sources.families import PUBLISHED
 
 THRESHOLD = 0.1
 """The |cosine| beyond which the study counts a pair to the tail."""
@@ -37,14 +37,9 @@ class Point:
     @property
     def labels(self) -> Dictionary:
         """The dictionary, as its repository and path name it."""
-        family = next(family for family in FAMILIES if family.name == "Gemma Scope")
-        return Dictionary(
-            **family.repository_labels(self.repo),
-            layer=self.layer,
-            width=self.width,
-            l0=float(self.l0),
-            l0_label=str(self.l0),
-        )
+        family = next(family for family in PUBLISHED if family.name == "Gemma Scope")
+        path = f"layer_{self.layer}/width_{self.width}/average_l0_{self.l0}/params.npz"
+        return Dictionary(**family.labels_of(family.groups(self.repo, path) or {}))
 
 
 def published_points() -> list[Point]:

@@ -1,0 +1,190 @@
+"""Decoders from a Hub on the loopback: only their bytes travel, through links of every kind."""
+
+import io
+import json
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save
+from test_hub import REPO, path_of, process
+
+import geomsae
+from tests.hub_server import Hub
+
+N, D = 2048, 256
+
+
+def decoder(seed: int, n: int = N, d: int = D) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((n, d)).astype(np.float32)
+
+
+def npz(rows: np.ndarray, *, packed: bool = False) -> bytes:
+    """A file as Gemma Scope lays it out, stored or deflated."""
+    n_features, d_model = rows.shape
+    file = io.BytesIO()
+    (np.savez_compressed if packed else np.savez)(
+        file,
+        W_enc=rows.T.copy(),
+        W_dec=rows,
+        b_enc=np.zeros(n_features, np.float32),
+        b_dec=np.zeros(d_model, np.float32),
+        threshold=np.ones(n_features, np.float32),
+    )
+    return file.getvalue()
+
+
+def convert(hub: Hub, home: Path, source: str, *words: str, before: str = "") -> str:
+    """Run ``convert`` in a process of its own; return what it said, its status first."""
+    code = (
+        "from geomsae.sources import hub\n"
+        f"hub.FIRST_WAIT = 0.001\n{before}\n"
+        "from geomsae.cli import main\n"
+        f"main({['convert', source, '--store', 'store', *words]})"
+    )
+    done = process(hub.url, home, "-W", "error", "-c", code)
+    assert "Traceback" not in done.stderr
+    return f"{done.returncode} {done.stderr}"
+
+
+def stored(home: Path, id: str) -> bytes:
+    return geomsae.open_store(home / "store").decoder(id).values.tobytes()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_of_an_npz_only_the_decoder_travels_and_nothing_the_second_time(tmp_path, packed):
+    rows = {layer: decoder(layer) for layer in (0, 1)}
+    files = {path_of(layer, 82): npz(rows[layer], packed=packed) for layer in rows}
+    with Hub({REPO: files}) as hub:
+        assert convert(hub, tmp_path, REPO).startswith("0")
+        assert hub.sent <= 0.51 * sum(map(len, files.values()))
+        sent = hub.sent
+        assert "0 of 2 dictionaries added" in convert(hub, tmp_path, REPO)
+        assert hub.sent == sent
+    for layer, values in rows.items():
+        id = f"gemma-2-2b/pt/res/layer_{layer}/width_16k/l0_82"
+        assert stored(tmp_path, id) == values.tobytes()
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_of_a_safetensors_file_only_the_decoder_travels(tmp_path, transposed):
+    rows = decoder(1)
+    key = "decoder.weight" if transposed else "W_dec"
+    held = {
+        key: np.ascontiguousarray(rows.T) if transposed else rows,
+        "encoder.weight": rows,
+        "encoder.bias": np.zeros(N, np.float32),
+    }
+    repo = "some/sae-gpt-8k"
+    with Hub({repo: {"layers.3/model.safetensors": save(held)}}) as hub:
+        assert convert(hub, tmp_path, repo, "--model", "gpt", "--tensor", key).startswith("0")
+        assert rows.nbytes < hub.sent < 1.01 * rows.nbytes
+    assert stored(tmp_path, "gpt") == rows.tobytes()
+
+
+def test_with_cache_whole_files_are_kept_as_the_hub_keeps_them(tmp_path):
+    rows = decoder(3)
+    data = npz(rows)
+    with Hub({REPO: {path_of(0, 82): data}}) as hub:
+        assert convert(hub, tmp_path, REPO, "--cache").startswith("0")
+        assert hub.sent == len(data)
+    assert len(list((tmp_path / "hf").rglob("params.npz"))) == 1
+    assert stored(tmp_path, "gemma-2-2b/pt/res/layer_0/width_16k/l0_82") == rows.tobytes()
+
+
+def test_what_passes_is_waited_for_and_a_broken_answer_goes_on_where_it_was(tmp_path):
+    rows = decoder(4)
+    data = npz(rows)
+    with Hub({REPO: {path_of(0, 82): data}}) as hub:
+        hub.faults = [(429, {"Retry-After": "0"}), (503, {}), (500, {}), (429, {})]
+        hub.cut = len(data) // 3
+        assert convert(hub, tmp_path, REPO).startswith("0")
+        assert hub.faults == []
+        assert hub.cut is None
+        assert hub.sent < 0.55 * len(data)
+    assert stored(tmp_path, "gemma-2-2b/pt/res/layer_0/width_16k/l0_82") == rows.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("faults", "said"),
+    [
+        ([(503, {})] * 8, "status 503"),
+        ([(429, {"Retry-After": "9999"})], "wait of over 300 s"),
+        ([(403, {})], "hf auth login"),
+    ],
+)
+def test_what_does_not_pass_is_one_sentence(tmp_path, faults, said):
+    with Hub({REPO: {path_of(0, 82): npz(decoder(5, 64, 8))}}) as hub:
+        hub.faults = list(faults)
+        answer = convert(hub, tmp_path, REPO)
+    assert answer.startswith("1")
+    assert said in answer.splitlines()[-1]
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_name_that_leads_out_of_the_repository_is_not_read(tmp_path):
+    files = {"../../evil.npz": npz(decoder(6, 64, 8)), path_of(0, 82): npz(decoder(7, 64, 8))}
+    with Hub({REPO: files}) as hub:
+        assert "1 of 1 dictionaries added" in convert(hub, tmp_path, REPO)
+
+
+CUTS = 40
+"""Downloads that are broken off, each at a point of its own."""
+
+
+def test_a_download_broken_off_anywhere_is_gone_on_with(tmp_path):
+    rows = decoder(8, 640, 64)
+    data = npz(rows)
+    points = np.random.default_rng(9).integers(0, int(0.52 * len(data)), CUTS).tolist()
+    code = f"""
+import json, os
+from urllib.request import urlopen
+import geomsae
+from geomsae.errors import LinkError
+from geomsae.sources import find, hub
+from geomsae.store import layout
+hub.TRIES = 1
+layout.CHUNK_BYTES = 1 << 14
+offers = find({REPO!r})
+broken = kept = 0
+for number, point in enumerate({points}):
+    store = geomsae.open_store(f"store_{{number}}", create=True)
+    urlopen(os.environ["HF_ENDPOINT"] + f"/cut/{{point}}").close()
+    try:
+        list(geomsae.convert(offers, store))
+    except LinkError:
+        broken += 1
+        assert not store.refresh().decoders
+        kept += os.path.exists(f"store_{{number}}-work")
+        list(geomsae.convert(offers, store))
+    assert not os.path.exists(f"store_{{number}}-work")
+print(json.dumps([broken, kept]))
+"""
+    with Hub({REPO: {path_of(0, 82): data}}) as hub:
+        done = process(hub.url, tmp_path, "-c", code)
+        assert done.returncode == 0, done.stderr
+        # What was had is not asked for again, but for the chunk that broke and the headers.
+        assert hub.sent < CUTS * (rows.nbytes + 3 * (1 << 14) + 8192)
+    broken, kept = json.loads(done.stdout)
+    assert broken > 0.9 * CUTS
+    assert kept > 0.8 * CUTS  # the others broke among the headers
+    checks = set()
+    for number in range(CUTS):
+        store = geomsae.open_store(tmp_path / f"store_{number}")
+        (id,) = store.decoders
+        assert store.decoder(id).values.tobytes() == rows.tobytes()
+        folder = tmp_path / f"store_{number}" / id / "W_dec"
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        checks.add(tuple((str(p.relative_to(folder)), zlib.crc32(p.read_bytes())) for p in files))
+        assert np.allclose(store.norms(id), np.linalg.norm(rows.astype(np.float64), axis=1))
+    assert len(checks) == 1
+
+
+def test_an_interrupted_run_does_not_fetch_again_what_is_there(tmp_path):
+    files = {path_of(layer, 82): npz(decoder(layer, 64, 8)) for layer in range(3)}
+    with Hub({REPO: files}) as hub:
+        assert convert(hub, tmp_path, REPO, "--layer", "0,1").startswith("0")
+        sent = hub.sent
+        assert "1 of 3 dictionaries added" in convert(hub, tmp_path, REPO)
+        assert hub.sent - sent < 0.7 * sent
