@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import PurePath
@@ -9,6 +10,8 @@ from pathlib import PurePath
 from geomsae.dictionary import Dictionary, label_part
 from geomsae.errors import SelectionError, TakenError
 from geomsae.sources import Decoder, FileDecoder, Offer, Wanted, find
+from geomsae.sources.listing import PYTORCH
+from geomsae.sources.tensor import itemsize
 from geomsae.store import Store
 from geomsae.store.decoders import sha256
 
@@ -68,8 +71,14 @@ def convert(
     offers = find(source, wanted) if isinstance(source, str) else source
     for offer in offers:
         there = _recorded(store, offer.labels, offer.identity) if offer.identity else None
+        older = _older(store, offer) if there is None else None
+        if older is not None and not offer.update:
+            yield Outcome(older, False, (_newer_revision(store, older, offer),))
+            continue
         if there is None:
             decoder = offer.open()
+            if older is not None:
+                decoder = _tagged(decoder, f"rev_{str(offer.identity['revision'])[:7]}")
             there = _recorded(store, decoder.labels, _identity(decoder))
         if there is None and decoder.labels.id in store.decoders:
             there, decoder = _tell_apart(store, decoder)
@@ -87,6 +96,40 @@ def convert(
         tagged = id != offer.labels.id
         notes = (f"{offer.labels.id} is another decoder's: stored as {id}",) if tagged else ()
         yield Outcome(id, True, (*decoder.notes, *notes))
+
+
+def foresee(offers: Iterable[Offer], store: Store) -> Iterator[dict[str, str | int | None]]:
+    """What converting would do: for each offer its id, whether it is there, and the bytes.
+
+    Only headers are read, and of files that have to be had whole not even those.
+
+    Yields
+    ------
+    dict
+        ``id``, ``path``, ``there`` (bool), ``bytes_read`` and ``bytes_written`` (at most: what is
+        stored is compressed; None where only the whole file would tell).
+    """
+    for offer in offers:
+        there = _recorded(store, offer.labels, offer.identity) if offer.identity else None
+        if there is None and not offer.update:
+            there = _older(store, offer)
+        read = 0
+        written: int | None = 0
+        if there is None and PurePath(offer.name).suffix in PYTORCH and offer.identity:
+            read, written = offer.nbytes, None
+        elif there is None:
+            decoder = offer.open()
+            there = _recorded(store, decoder.labels, _identity(decoder))
+            elements = math.prod(decoder.shape)
+            if there is None:
+                read, written = elements * itemsize(decoder.dtype), 4 * elements
+        yield {
+            "id": there or offer.labels.id,
+            "path": offer.name,
+            "there": there is not None,
+            "bytes_read": read,
+            "bytes_written": written,
+        }
 
 
 def _identity(decoder: Decoder) -> dict[str, str | int | None]:
@@ -111,6 +154,28 @@ def _recorded(
     return None
 
 
+def _older(store: Store, offer: Offer) -> str | None:
+    """The id under which the store has another revision of a file of the Hub."""
+    unpinned = {name: value for name, value in offer.identity.items() if name != "revision"}
+    return _recorded(store, offer.labels, unpinned) if unpinned else None
+
+
+def _newer_revision(store: Store, id: str, offer: Offer) -> str:
+    there = str(store.attributes(id).get("revision", ""))
+    return (
+        f"{id} stays as revision {there[:7]} has it: --update takes that of revision "
+        f"{str(offer.identity['revision'])[:7]} beside it"
+    )
+
+
+def _tagged(decoder: Decoder, tag: str) -> Decoder:
+    """A decoder of a file with one more word in its tag."""
+    if not isinstance(decoder, FileDecoder):
+        return decoder
+    joined = label_part("_".join(filter(None, (decoder.labels.tag, tag))))
+    return replace(decoder, labels=replace(decoder.labels, tag=joined))
+
+
 def _tell_apart(store: Store, decoder: Decoder) -> tuple[str | None, Decoder]:
     """What to do with a decoder whose id is taken.
 
@@ -133,8 +198,7 @@ def _tell_apart(store: Store, decoder: Decoder) -> tuple[str | None, Decoder]:
         (taken.get("path") != file, PurePath(file).stem),
     ):
         if isinstance(decoder, FileDecoder) and differs and name:
-            tag = label_part("_".join(filter(None, (decoder.labels.tag, name))))
-            tagged = replace(decoder, labels=replace(decoder.labels, tag=tag))
+            tagged = _tagged(decoder, name)
             if tagged.labels.id not in store.decoders:
                 return None, tagged
             if store.decoders[tagged.labels.id]["sha256"] == digest:

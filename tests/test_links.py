@@ -188,3 +188,54 @@ def test_an_interrupted_run_does_not_fetch_again_what_is_there(tmp_path):
         sent = hub.sent
         assert "1 of 3 dictionaries added" in convert(hub, tmp_path, REPO)
         assert hub.sent - sent < 0.7 * sent
+
+
+def test_a_newer_revision_is_taken_only_when_asked_for_and_then_beside_the_older(tmp_path):
+    old, new = decoder(10, 64, 8), decoder(11, 64, 8)
+    id = "gemma-2-2b/pt/res/layer_0/width_16k/l0_82"
+    with Hub({REPO: {path_of(0, 82): npz(old)}}) as hub:
+        assert "1 of 1" in convert(hub, tmp_path, REPO)
+        hub.repositories[REPO] = {path_of(0, 82): npz(new)}
+        pinned = hub.commit(REPO)
+        sent = hub.sent
+        said = convert(hub, tmp_path, REPO)
+        assert f"--update takes that of revision {pinned[:7]}" in " ".join(said.split())
+        assert hub.sent == sent
+        assert "1 of 1" in convert(hub, tmp_path, REPO, "--update")
+        assert "0 of 1" in convert(hub, tmp_path, REPO, "--update")
+    assert stored(tmp_path, id) == old.tobytes()
+    assert stored(tmp_path, f"{id}/rev_{pinned[:7]}") == new.tobytes()
+
+
+def test_a_dry_run_says_what_would_travel_and_writes_nothing(tmp_path):
+    rows = decoder(12)
+    files = {path_of(layer, 82): npz(rows) for layer in (0, 1)}
+    with Hub({REPO: files}) as hub:
+        convert(hub, tmp_path, REPO, "--layer", "0")
+        sent = hub.sent
+        words = ("-m", "geomsae", "convert", REPO, "--store", "store", "--dry-run", "--json")
+        done = process(hub.url, tmp_path, *words)
+        assert hub.sent - sent < 0.02 * rows.nbytes
+    there, new = json.loads(done.stdout)
+    assert (there["there"], there["bytes_read"], there["bytes_written"]) == (True, 0, 0)
+    assert (new["there"], new["bytes_read"]) == (False, rows.nbytes)
+    assert new["path"] == path_of(1, 82)
+    assert list(geomsae.open_store(tmp_path / "store").decoders) == [there["id"]]
+
+
+def test_a_dictionary_has_the_name_that_saelens_gives_it(tmp_path):
+    files = {path_of(12, l0): npz(decoder(l0, 64, 8)) for l0 in (22, 82, 445)}
+    names = {
+        "gemma-scope-2b-pt-res/layer_12/width_16k/average_l0_445": 445,
+        "gemma-scope-2b-pt-res-canonical/layer_12/width_16k/canonical": 82,
+    }
+    with Hub({REPO: files}) as hub:
+        for name, l0 in names.items():
+            assert "1 of 1" in convert(hub, tmp_path, name)
+            id = f"gemma-2-2b/pt/res/layer_12/width_16k/l0_{l0}"
+            assert stored(tmp_path, id) == decoder(l0, 64, 8).tobytes()
+        said = convert(
+            hub, tmp_path, "gemma-scope-2b-pt-res-canonical/layer_99/width_16k/canonical"
+        )
+    assert said.startswith("1")
+    assert "the nearest is layer_9/width_16k/canonical" in " ".join(said.split())

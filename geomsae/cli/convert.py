@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from geomsae.cli.options import store_option, wanted_options
+from geomsae.cli.options import json_option, store_option, wanted_options
 
 if TYPE_CHECKING:
     from geomsae.sources import Offer, Wanted
@@ -17,19 +17,36 @@ if TYPE_CHECKING:
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @store_option()
 @wanted_options
-def convert(sources: tuple[str, ...], location: str, wanted: Wanted) -> None:
+@click.option("--dry-run", is_flag=True, help="Print what would be read and written, and stop.")
+@json_option
+def convert(
+    sources: tuple[str, ...], location: str, wanted: Wanted, dry_run: bool, as_json: bool
+) -> None:
     """Bring decoders into the store.
 
     SOURCE is a repository of the Hugging Face Hub (google/gemma-scope-2b-pt-res), a file
     (.safetensors, .npz, .npy, .pt), a folder of them, or random:16384x2304 for directions drawn at
-    random. Labels select where the source states them, and supply what it does not: a bare file
-    needs --model. What is in the store already stays as it is.
+    random; also SAELens' names (gemma-scope-2b-pt-res/layer_12/width_16k/average_l0_82). Labels
+    select where the source states them, and supply what it does not: a bare file needs --model.
+    What is in the store already stays as it is.
     """
     import geomsae
     from geomsae.sources import find
 
+    if as_json and not dry_run:
+        raise click.UsageError("--json prints the table of --dry-run: give both")
     store = geomsae.open_store(location, create=True)
-    bring([offer for source in sources for offer in find(source, wanted)], store)
+    offers = [offer for source in sources for offer in find(source, wanted)]
+    if not dry_run:
+        bring(offers, store)
+        return
+    import pandas as pd
+
+    from geomsae.cli.tables import print_table
+    from geomsae.convert import foresee
+
+    table = pd.DataFrame(foresee(offers, store)).set_index("id")
+    print_table(table, as_json=as_json, columns=["path", "there", "bytes_read", "bytes_written"])
 
 
 def bring(offers: list[Offer], store: Store) -> list[str]:

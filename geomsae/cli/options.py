@@ -105,6 +105,7 @@ def wanted_options(command: Command) -> Command:
     )
     @click.option("--revision", default="", metavar="REV", help="Branch, tag or hash on the Hub.")
     @click.option("--cache", is_flag=True, help="Keep whole files in the Hub's own cache.")
+    @click.option("--update", is_flag=True, help="Take a newer revision beside an older one.")
     @click.option("--seed", type=click.IntRange(0), help="Seed of random:NxD; else 0.")
     @wraps(command)
     def with_wanted(**words: Any) -> Any:

@@ -68,6 +68,7 @@ class Wanted:
     transpose: bool | None = None
     revision: str = ""
     cache: bool = False
+    update: bool = False
     seed: int | None = None
 
 
@@ -83,6 +84,8 @@ class Offer:
     identity: Mapping[str, str | int]
     """What makes it the same as a decoder in a store, unread; empty where that is not enough."""
     open: Callable[[], Decoder]
+    update: bool = False
+    """Whether to have it beside what another revision had in its place."""
 
 
 @dataclass(frozen=True)

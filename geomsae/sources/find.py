@@ -20,6 +20,7 @@ from geomsae.sources.families import families
 from geomsae.sources.family import Family
 from geomsae.sources.listing import READERS, Listing, headers, local_listing
 from geomsae.sources.random import RandomDecoder
+from geomsae.sources.releases import find_release
 from geomsae.sources.selection import parse_layers, refuse, select
 
 LARGE = 50_000_000_000
@@ -34,7 +35,8 @@ def find(source: str, wanted: Wanted | None = None) -> list[Offer]:
     Parameters
     ----------
     source : str
-        A file, a folder, a repository of the Hub (``owner/name``), or ``random:NxD``.
+        A file, a folder, a repository of the Hub (``owner/name``), a dictionary by SAELens' name
+        (``release/sae_id``), or ``random:NxD``.
     wanted : Wanted, optional
         Labels that select, or that supply what the source does not say.
 
@@ -59,15 +61,21 @@ def find(source: str, wanted: Wanted | None = None) -> list[Offer]:
     if not source:
         raise SourceError("a source needs a name: a file, a folder, or owner/name on the Hub")
     if drawn := RandomDecoder.parse(source, wanted.seed or 0):
-        refuse(source, wanted, "tensor", "transpose", "revision", "cache")
+        refuse(source, wanted, "tensor", "transpose", "revision", "cache", "update")
         offers = [Offer(drawn.labels, source, 4 * math.prod(drawn.shape), {}, lambda: drawn)]
-    elif not Path(source).exists() and _is_repo_id(source):
-        from geomsae.sources.hub import hub_listing  # a heavy import that local files do without
-
+    elif not Path(source).exists() and (named := find_release(source)):
+        repo, path = named
         refuse(source, wanted, "seed")
-        offers = _offers(hub_listing(source, wanted.revision, cache=wanted.cache), wanted)
+        found = _on_hub(repo, wanted)
+        offers = [o for o in found if o.name == path or o.name.startswith(f"{path}/")]
+        if not offers:
+            raise SourceError(f"{repo} has no decoder at {path}")
+        wanted = replace(wanted, l0=wanted.l0 or "all")
+    elif not Path(source).exists() and _is_repo_id(source):
+        refuse(source, wanted, "seed")
+        offers = _on_hub(source, wanted)
     else:
-        refuse(source, wanted, "seed", "revision", "cache")
+        refuse(source, wanted, "seed", "revision", "cache", "update")
         offers = _offers(local_listing(Path(source)), wanted)
     chosen = select(offers, wanted)
     total = sum(offer.nbytes for offer in chosen)
@@ -78,6 +86,13 @@ def find(source: str, wanted: Wanted | None = None) -> list[Offer]:
             "select with --layer, --width or --l0, or say --l0 all"
         )
     return chosen
+
+
+def _on_hub(repo: str, wanted: Wanted) -> list[Offer]:
+    from geomsae.sources.hub import hub_listing  # a heavy import that local files do without
+
+    offers = _offers(hub_listing(repo, wanted.revision, cache=wanted.cache), wanted)
+    return [replace(offer, update=wanted.update) for offer in offers]
 
 
 def _is_repo_id(name: str) -> bool:

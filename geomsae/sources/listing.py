@@ -13,12 +13,14 @@ from geomsae.sources.pt import pt_tensors
 from geomsae.sources.safetensors import tensors as safetensors_tensors
 from geomsae.sources.tensor import Matrix
 
+PYTORCH = (".pt", ".pth")
+"""What PyTorch saves, of which no part can be read without the rest."""
+
 READERS: Mapping[str, Callable[[File], Sequence[Matrix]]] = {
     ".safetensors": safetensors_tensors,
     ".npz": npz_tensors,
     ".npy": npy_tensors,
-    ".pt": pt_tensors,
-    ".pth": pt_tensors,
+    **dict.fromkeys(PYTORCH, pt_tensors),
 }
 """The file formats, by suffix. To add one, add its reader."""
 

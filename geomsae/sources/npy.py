@@ -64,8 +64,8 @@ def npz_tensors(file: File) -> list[Tensor]:
             stored = info.compress_type == zipfile.ZIP_STORED
             read = _stored if stored else _packed
             tensor, length = read(archive, info, stream, file)
-            if tensor.dtype in FLOATS and length + tensor.nbytes > info.file_size:
-                raise ValueError(f"{tensor.key} is larger than the file holds")
+            if tensor.dtype in FLOATS and length + tensor.nbytes != info.file_size:
+                raise ValueError(f"{tensor.key} does not have the bytes that its header says")
             found.append(tensor)
     return found
 
@@ -82,10 +82,8 @@ def _stored(
     stream.seek(start)
     tensor = _tensor(stream, file, info.filename.removesuffix(".npy"))
     length = stream.tell() - start
-    if tensor.dtype in FLOATS and length + tensor.nbytes == info.file_size:
-        stream.seek(start)
-        tensor = replace(tensor, crcs=(info.CRC, zlib.crc32(stream.read(length))))
-    return tensor, length
+    stream.seek(start)
+    return replace(tensor, crcs=(info.CRC, zlib.crc32(stream.read(length)))), length
 
 
 def _packed(

@@ -23,6 +23,11 @@ FLOATS = ("float16", "bfloat16", "float32", "float64")
 _COPY_BYTES = 1 << 24
 
 
+def itemsize(dtype: str) -> int:
+    """Bytes of one element of one of the types in `FLOATS`."""
+    return 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
+
+
 class Matrix(Protocol):
     """A tensor of any format: what it is called and shaped, and its rows if it has two sides."""
 
@@ -91,7 +96,7 @@ class Tensor:
     @property
     def itemsize(self) -> int:
         """Bytes of one element, of one of the types in `FLOATS`."""
-        return 2 if self.dtype == "bfloat16" else np.dtype(self.dtype).itemsize
+        return itemsize(self.dtype)
 
     @property
     def nbytes(self) -> int:

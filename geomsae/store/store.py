@@ -119,7 +119,14 @@ class Store:
             If a label is wanted that none of them has, or no one has all of them.
         """
         refuse(
-            f"the store {self.location}", wanted, "tensor", "transpose", "revision", "cache", "seed"
+            f"the store {self.location}",
+            wanted,
+            "tensor",
+            "transpose",
+            "revision",
+            "cache",
+            "update",
+            "seed",
         )
         entries = [_Entry(Dictionary.from_json(known)) for known in self.decoders.values()]
         return [e.labels.id for e in select(entries, replace(wanted, l0=wanted.l0 or "all"))]
