@@ -7,6 +7,7 @@ import itertools
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from geomsae.errors import DecoderError, LinkError, StoreError
 from geomsae.sources import Decoder
 from geomsae.store.hierarchy import Hierarchy
 from geomsae.store.layout import COMPLETE, KIND, chunk_rows, create_array
+
+_AT_ONCE = 1 << 17
+"""Elements of rows that are widened to float64 at a time: they stay in the processor's cache."""
 
 Progress = Callable[[float], object]
 """Told what share of a decoder was just dealt with."""
@@ -53,18 +57,20 @@ def write_decoder(hierarchy: Hierarchy, decoder: Decoder, progress: Progress) ->
     with hierarchy.staging(_source(decoder) if decoder.remote else "") as stage:
         target = zarr.storage.LocalStore(stage)
         weights = _weights(stage, decoder)
-        norm = np.empty(n_features)
-        digest = hashlib.sha256()
         folder = stage / id / "W_dec"
         kept = _rows_kept(folder, weights)
-        for first, block in itertools.chain(
-            _read_again(weights, kept, folder), _checked(decoder, weights.chunks[0], kept)
-        ):
-            norm[first : first + len(block)] = row_norms(block)
-            digest.update(block.data)
-            if first >= kept:
-                weights[first : first + len(block)] = block
-            progress(len(block) / n_features)
+        account = _Account(n_features)
+        # What a block amounts to is found while it is compressed and written.
+        with ThreadPoolExecutor(1) as aside:
+            for first, block in itertools.chain(
+                _read_again(weights, kept, folder), _blocks(decoder, weights.chunks[0], kept)
+            ):
+                added = aside.submit(account.add, first, block)
+                if first >= kept:
+                    weights[first : first + len(block)] = block
+                added.result()
+                progress(len(block) / n_features)
+        account.check(decoder)
         norms = create_array(
             target,
             f"{id}/norm",
@@ -74,7 +80,7 @@ def write_decoder(hierarchy: Hierarchy, decoder: Decoder, progress: Progress) ->
             ("feature",),
             {"long_name": "Euclidean norm of each decoder row"},
         )
-        norms[:] = norm
+        norms[:] = account.norm
         attributes = {
             KIND: "decoder",
             **decoder.labels.to_json(),
@@ -82,7 +88,7 @@ def write_decoder(hierarchy: Hierarchy, decoder: Decoder, progress: Progress) ->
             "d_model": d_model,
             "source_dtype": decoder.dtype,
             **decoder.provenance,
-            "sha256": digest.hexdigest(),
+            "sha256": account.digest.hexdigest(),
             "version": geomsae.__version__,
             "status": COMPLETE,
         }
@@ -139,12 +145,36 @@ def _read_again(
             ) from error
 
 
+class _Account:
+    """What the rows of a decoder amount to: their norms and their checksum."""
+
+    def __init__(self, n_features: int) -> None:
+        self.norm = np.empty(n_features)
+        self.digest = hashlib.sha256()
+
+    def add(self, first: int, block: NDArray[np.float32]) -> None:
+        """Take the next rows into account."""
+        self.norm[first : first + len(block)] = row_norms(block)
+        self.digest.update(block.data)
+
+    def check(self, decoder: Decoder) -> None:
+        """Refuse rows that are no numbers: no norm of float32 rows overflows in float64."""
+        bad = np.flatnonzero(~np.isfinite(self.norm))
+        if bad.size:
+            raise DecoderError(
+                f"{decoder.labels.id} has {bad.size:,} of {self.norm.size:,} rows that are NaN or "
+                f"infinite (the first: row {bad[0]}): it was not stored, mend the file and convert "
+                "it again"
+            )
+
+
 def sha256(decoder: Decoder) -> str:
     """The checksum of a decoder's float32 bytes, as a store records it."""
-    digest = hashlib.sha256()
-    for _, block in _checked(decoder, chunk_rows(*decoder.shape)):
-        digest.update(block.data)
-    return digest.hexdigest()
+    account = _Account(decoder.shape[0])
+    for first, block in _blocks(decoder, chunk_rows(*decoder.shape)):
+        account.add(first, block)
+    account.check(decoder)
+    return account.digest.hexdigest()
 
 
 def read_decoder(hierarchy: Hierarchy, id: str, attributes: dict[str, Any]) -> xr.DataArray:
@@ -174,24 +204,20 @@ def read_norms(hierarchy: Hierarchy, id: str) -> NDArray[np.float64]:
 
 def row_norms(block: NDArray[np.float32]) -> NDArray[np.float64]:
     """Euclidean norms of rows, summed in float64."""
-    wide = block.astype(np.float64)
-    return np.asarray(np.sqrt(np.einsum("ij,ij->i", wide, wide)))
+    squares = np.empty(len(block))
+    step = max(1, _AT_ONCE // block.shape[1])
+    for first in range(0, len(block), step):
+        wide = block[first : first + step].astype(np.float64)
+        squares[first : first + step] = np.einsum("ij,ij->i", wide, wide)
+    return np.sqrt(squares)
 
 
-def _checked(
+def _blocks(
     decoder: Decoder, rows: int, first: int = 0
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """The blocks of a decoder with their first rows; those that are no numbers are refused."""
-    bad: list[int] = []
+    """The blocks of a decoder with their first rows: as many as it has."""
     for block in decoder.blocks(rows, first):
-        bad += (first + np.flatnonzero(~np.isfinite(block).all(axis=1))).tolist()
-        if not bad:
-            yield first, np.ascontiguousarray(block)
+        yield first, np.ascontiguousarray(block)
         first += len(block)
-    if bad:
-        raise DecoderError(
-            f"{decoder.labels.id} has {len(bad):,} of {first:,} rows that are NaN or infinite "
-            f"(the first: row {bad[0]}): it was not stored, mend the file and convert it again"
-        )
     if first != decoder.shape[0]:
         raise StoreError(f"{decoder.labels.id} gave {first} of its {decoder.shape[0]} rows")
