@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from geomsae.analysis import tail_fraction, tail_table
-    from geomsae.convert import convert
+    from geomsae.conversion import convert
     from geomsae.errors import GeomsaeError
     from geomsae.labels import index_dictionaries
     from geomsae.pairs import cosine_histogram
@@ -24,7 +24,7 @@ _HOME = {
     "GeomsaeError": "geomsae.errors",
     "Store": "geomsae.store",
     "compute_histograms": "geomsae.results",
-    "convert": "geomsae.convert",
+    "convert": "geomsae.conversion",
     "cosine_histogram": "geomsae.pairs",
     "index_dictionaries": "geomsae.labels",
     "open_store": "geomsae.store",

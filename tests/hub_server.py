@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Lock, Thread
 from urllib.parse import parse_qs, unquote, urlsplit
 
 ROUTES = {
@@ -44,6 +45,9 @@ class Hub:
         self.sent = 0  # bytes of file bodies so far
         self.cut: int | None = None  # bytes of file bodies until one breaks off, once
         self.faults: list[tuple[int, dict[str, str]]] = []  # answers to the next file requests
+        self.patience = 0.0  # seconds before a file body is sent
+        self.at_once = self.most_at_once = 0  # file bodies under way, now and at most
+        self.counting = Lock()
         self.past: dict[tuple[str, str], dict[str, bytes]] = {}
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("", (_Handler,), {"hub": self}))
 
@@ -106,7 +110,13 @@ class _Handler(BaseHTTPRequestHandler):
             status, headers = self.hub.faults.pop(0)
             self._answer(status, headers, b"")
         elif path in files:
+            with self.hub.counting:
+                self.hub.at_once += 1
+                self.hub.most_at_once = max(self.hub.most_at_once, self.hub.at_once)
+            time.sleep(self.hub.patience)
             self._file(files[path], commit)
+            with self.hub.counting:
+                self.hub.at_once -= 1
         else:
             self._refuse(404, "EntryNotFound")
 

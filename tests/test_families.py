@@ -295,6 +295,34 @@ def write(path: Path, tensors: dict[str, np.ndarray]) -> None:
         torch.save({key: torch.from_numpy(value.copy()) for key, value in tensors.items()}, path)
 
 
+def halves(values: np.ndarray) -> np.ndarray:
+    """What is left of float32 in bfloat16, which is its upper half."""
+    return (values.view("<u4") & np.uint32(0xFFFF0000)).view("<f4")
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pt"])
+@pytest.mark.parametrize("d_model", [D, N])
+def test_bfloat16_is_read_exactly_and_turned(tmp_path, name, d_model):
+    decoder = halves(np.random.default_rng(1).standard_normal((N, d_model)).astype(np.float32))
+    turned = np.ascontiguousarray(decoder.T)
+    folder = tmp_path / "DeepSeek-R1-Distill-Llama-8B-SAE-l19"
+    folder.mkdir()
+    if name.endswith(".pt"):
+        torch = pytest.importorskip("torch", reason="PyTorch reads .pt files, and is not installed")
+        values = torch.from_numpy(turned).to(torch.bfloat16)
+        torch.save({"decoder.weight": values}, folder / name)
+        (offer,) = find(str(folder))
+    else:
+        bits = (turned.view("<u4") >> 16).astype("<u2")
+        header = {"dtype": "BF16", "shape": turned.shape, "data_offsets": [0, bits.nbytes]}
+        text = json.dumps({"decoder.weight": header}).encode()
+        (folder / name).write_bytes(len(text).to_bytes(8, "little") + text + bits.tobytes())
+        (offer,) = find(str(folder), Wanted(model="m", transpose=True))
+    opened = offer.open()
+    assert opened.dtype == "bfloat16"
+    assert np.concatenate(list(opened.blocks(7))).tobytes() == decoder.tobytes()
+
+
 @pytest.mark.parametrize(("place", "tensors", "config", "beside", "d_model", "expected"), CASES)
 def test_a_file_of_the_family_is_read_as_published(
     tmp_path, place, tensors, config, beside, d_model, expected

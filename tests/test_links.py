@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 from test_hub import REPO, path_of, process
+from test_selection import table
 
 import geomsae
 from tests.hub_server import Hub
@@ -239,3 +240,40 @@ def test_a_dictionary_has_the_name_that_saelens_gives_it(tmp_path):
         )
     assert said.startswith("1")
     assert "the nearest is layer_9/width_16k/canonical" in " ".join(said.split())
+
+
+def test_of_the_whole_published_tree_the_26_canonical_dictionaries_are_fetched(tmp_path):
+    rows = [row for row in table("gemma_scope_paths.csv") if row["repo"] == REPO]
+    wanted = [row for row in rows if row["width"] == "16k" and row["closest_to_l0_100"] == "1"]
+    assert len(wanted) == 26
+    files = {row["path"]: b"never read" for row in rows}
+    for row in wanted:
+        files[row["path"]] = npz(decoder(int(row["layer"]), 2048, 128))
+    with Hub({REPO: files}) as hub:
+        words = (REPO, "--width", "16k", "--l0", "canonical")
+        assert "26 of 26 dictionaries added" in convert(hub, tmp_path, *words)
+        assert hub.sent <= 0.51 * sum(len(files[row["path"]]) for row in wanted)
+        sent = hub.sent
+        assert "0 of 26 dictionaries added" in convert(hub, tmp_path, *words)
+        assert hub.sent == sent
+    store = geomsae.open_store(tmp_path / "store")
+    assert len(store.decoders) == 26
+    for row in wanted:
+        id = f"gemma-2-2b/pt/res/layer_{row['layer']}/width_16k/l0_{row['average_l0']}"
+        values = decoder(int(row["layer"]), 2048, 128)
+        assert store.decoder(id).values.tobytes() == values.tobytes()
+
+
+def test_several_dictionaries_are_under_way_at_once_within_the_memory_given(tmp_path):
+    files = {path_of(layer, 82): npz(decoder(layer, 64, 8)) for layer in range(6)}
+    for memory, most in (("500MB", 1), ("1.2GB", 3)):
+        home = tmp_path / memory
+        home.mkdir()
+        with Hub({REPO: files}) as hub:
+            hub.patience = 0.05
+            assert "6 of 6" in convert(hub, home, REPO, "--memory", memory)
+            assert hub.most_at_once == most
+    with Hub({REPO: files}) as hub:
+        said = convert(hub, tmp_path, REPO, "--memory", "100MB")
+    assert said.startswith("1")
+    assert "give it more with --memory" in " ".join(said.split())

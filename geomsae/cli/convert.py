@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from geomsae.cli.options import json_option, store_option, wanted_options
+from geomsae.cli.options import json_option, memory_option, store_option, wanted_options
 
 if TYPE_CHECKING:
     from geomsae.sources import Offer, Wanted
@@ -17,10 +17,16 @@ if TYPE_CHECKING:
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @store_option()
 @wanted_options
+@memory_option
 @click.option("--dry-run", is_flag=True, help="Print what would be read and written, and stop.")
 @json_option
 def convert(
-    sources: tuple[str, ...], location: str, wanted: Wanted, dry_run: bool, as_json: bool
+    sources: tuple[str, ...],
+    location: str,
+    wanted: Wanted,
+    memory: int | None,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Bring decoders into the store.
 
@@ -38,35 +44,63 @@ def convert(
     store = geomsae.open_store(location, create=True)
     offers = [offer for source in sources for offer in find(source, wanted)]
     if not dry_run:
-        bring(offers, store)
+        bring(offers, store, memory)
         return
     import pandas as pd
 
     from geomsae.cli.tables import print_table
-    from geomsae.convert import foresee
+    from geomsae.conversion import foresee
 
     table = pd.DataFrame(foresee(offers, store)).set_index("id")
     print_table(table, as_json=as_json, columns=["path", "there", "bytes_read", "bytes_written"])
 
 
-def bring(offers: list[Offer], store: Store) -> list[str]:
-    """Convert offers with a bar in bytes, and return the ids that they have in the store."""
+def bring(offers: list[Offer], store: Store, memory: int | None = None) -> list[str]:
+    """Convert offers with a bar in bytes, and return the ids that they have in the store.
+
+    Those on the Hub are under way several at a time, as far as `memory`, in bytes, allows.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+    from threading import Event
+
     import geomsae
     from geomsae.cli.progress import meter, say
+    from geomsae.conversion import Outcome, at_once
 
     ids = []
-    added = done = 0
-    with meter(sum(offer.nbytes for offer in offers), "B") as progress:
-        for offer in offers:
-            progress.at(offer.labels.id)
+    added = 0
+    stopped = Event()
+    with (
+        meter(sum(offer.nbytes for offer in offers), "B") as progress,
+        ThreadPoolExecutor(at_once(offers, memory)) as pool,
+    ):
+
+        def one(offer: Offer) -> Outcome:
             # A decoder may be half of its file, or twice: what counts is its share of the rows.
-            (outcome,) = geomsae.convert([offer], store, progress=progress.shares_of(offer.nbytes))
-            done += offer.nbytes
-            progress.reach(done)
-            for note in outcome.notes:
-                progress.say(note)
-            progress.say(f"{outcome.id}: {'stored' if outcome.added else 'is there already'}")
-            ids.append(outcome.id)
-            added += outcome.added
+            told = 0.0
+
+            def advance(share: float) -> None:
+                nonlocal told
+                if stopped.is_set():
+                    raise KeyboardInterrupt
+                told += share * offer.nbytes
+                progress.advance(share * offer.nbytes)
+
+            progress.at(offer.labels.id)
+            (outcome,) = geomsae.convert([offer], store, progress=advance)
+            progress.advance(offer.nbytes - told)
+            return outcome
+
+        try:
+            for outcome in pool.map(one, offers):
+                for note in outcome.notes:
+                    progress.say(note)
+                progress.say(f"{outcome.id}: {'stored' if outcome.added else 'is there already'}")
+                ids.append(outcome.id)
+                added += outcome.added
+        except BaseException:
+            stopped.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     say(f"{added} of {len(offers)} dictionaries added to {store.location}")
     return ids

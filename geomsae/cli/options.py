@@ -28,6 +28,26 @@ def store_option(default: str = "store") -> Callable[[Command], Command]:
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 
 
+class _Bytes(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """An amount of memory: 2GB, 512MiB."""
+
+    name = "SIZE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Turn the words into bytes."""
+        from dask.utils import parse_bytes
+
+        try:
+            return int(parse_bytes(value))
+        except ValueError:
+            self.fail(f"{value!r} is no amount of memory: say 2GB or 512MiB", param, ctx)
+
+
+memory_option = click.option(
+    "--memory", type=_Bytes(), help="Most memory to use; else a quarter of what is free."
+)
+
+
 def _precision_option(meaning: str) -> Callable[[Command], Command]:
     return click.option(
         "--precision",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import click
@@ -42,14 +42,6 @@ class Meter:
     def advance(self, amount: float) -> None:
         """Say that so much more is done."""
         self._progress.advance(self._task, amount)
-
-    def shares_of(self, amount: float) -> Callable[[float], None]:
-        """What says how much more is done in shares of an amount."""
-        return lambda share: self.advance(share * amount)
-
-    def reach(self, amount: float) -> None:
-        """Say how much is done altogether."""
-        self._progress.update(self._task, completed=amount)
 
     def at(self, what: str) -> None:
         """Say what is being worked on."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,7 @@ class Store:
 
     def __init__(self, hierarchy: Hierarchy) -> None:
         self.hierarchy = hierarchy
+        self._adding = Lock()
 
     @property
     def location(self) -> str:
@@ -186,8 +188,9 @@ class Store:
     def add_decoder(self, decoder: Decoder, progress: Callable[[float], object]) -> None:
         """Write a decoder under its id; see `geomsae.convert`, which sees to it that it is free."""
         attributes = write_decoder(self.hierarchy, decoder, progress)
-        known = {**self.decoders, decoder.labels.id: attributes}
-        self.__dict__["decoders"] = _in_reading_order(known.items())
+        with self._adding:
+            known = {**self.decoders, decoder.labels.id: attributes}
+            self.__dict__["decoders"] = _in_reading_order(known.items())
 
     def add_histogram(self, id: str, dataset: xr.Dataset, made: dict[str, str]) -> None:
         """Write the histogram of a dictionary, with how it was made."""

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 
 from geomsae.dictionary import Dictionary, label_part
-from geomsae.errors import SelectionError, TakenError
+from geomsae.errors import GeomsaeError, SelectionError, TakenError
 from geomsae.sources import Decoder, FileDecoder, Offer, Wanted, find
 from geomsae.sources.listing import PYTORCH
 from geomsae.sources.tensor import itemsize
 from geomsae.store import Store
 from geomsae.store.decoders import sha256
+from geomsae.store.layout import CHUNK_BYTES
 
 _IDENTITY = (
     "repo",
@@ -26,6 +28,16 @@ _IDENTITY = (
     "seed",
 )
 """What makes two sources the same without reading them."""
+
+
+PROCESS_BYTES = 200_000_000
+"""What Python and its packages hold."""
+
+FLIGHT_BYTES = 8 * CHUNK_BYTES
+"""What a decoder holds while it is converted, at most: copies of one chunk."""
+
+FLIGHTS = 4
+"""Decoders of the Hub that are under way at a time, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +108,33 @@ def convert(
         tagged = id != offer.labels.id
         notes = (f"{offer.labels.id} is another decoder's: stored as {id}",) if tagged else ()
         yield Outcome(id, True, (*decoder.notes, *notes))
+
+
+def at_once(offers: Iterable[Offer], memory: int | None = None) -> int:
+    """How many decoders may be under way at a time: several where links are to be kept busy.
+
+    Parameters
+    ----------
+    offers : iterable of Offer
+        What is to be converted.
+    memory : int, optional
+        Bytes to keep within; a quarter of what is free by default.
+
+    Raises
+    ------
+    GeomsaeError
+        If there is not enough for one.
+    """
+    if memory is None:
+        memory = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
+        memory = max(memory, PROCESS_BYTES + FLIGHT_BYTES)
+    fitting = (memory - PROCESS_BYTES) // FLIGHT_BYTES
+    if fitting < 1:
+        raise GeomsaeError(
+            f"converting takes up to {(PROCESS_BYTES + FLIGHT_BYTES) / 1e6:,.0f} MB of memory, and "
+            f"{memory / 1e6:,.0f} MB are allowed: give it more with --memory"
+        )
+    return min(fitting, FLIGHTS) if any(offer.identity for offer in offers) else 1
 
 
 def foresee(offers: Iterable[Offer], store: Store) -> Iterator[dict[str, str | int | None]]:
