@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from geomsae.labels import index_dictionaries
     from geomsae.pairs import cosine_histogram
     from geomsae.results import compute_histograms
+    from geomsae.sources import Family, register_family
     from geomsae.store import Store, open_store
 
 _HOME = {
@@ -28,6 +29,8 @@ _HOME = {
     "cosine_histogram": "geomsae.pairs",
     "index_dictionaries": "geomsae.labels",
     "open_store": "geomsae.store",
+    "Family": "geomsae.sources",
+    "register_family": "geomsae.sources",
     "tail_fraction": "geomsae.analysis",
     "tail_table": "geomsae.analysis",
 }
@@ -41,6 +44,8 @@ __all__ = [  # noqa: RUF022 - in the order of the work
     "tail_fraction",
     "tail_table",
     "index_dictionaries",
+    "Family",
+    "register_family",
     "GeomsaeError",
 ]
 

@@ -48,7 +48,7 @@ def demo(location: str) -> None:
 def reproduce(location: str, precision: str, device: str) -> None:
     """Repeat the published study of Gemma Scope, from the Hub to the report.
 
-    Its 32 dictionaries of Gemma 2 2B and 9B (11 GB of files) are fetched at their newest revision,
+    Its 32 dictionaries of Gemma 2 2B and 9B (5 GB of decoders) are fetched at their newest revision,
     converted and counted, with random directions of the same size. The report shows measured
     beside published.
     """

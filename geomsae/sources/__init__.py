@@ -4,7 +4,18 @@
 """
 
 from geomsae.sources.decoder import Decoder, FileDecoder, Offer, Wanted
+from geomsae.sources.families import register_family
+from geomsae.sources.family import Family
 from geomsae.sources.find import find
 from geomsae.sources.random import RandomDecoder
 
-__all__ = ["Decoder", "FileDecoder", "Offer", "RandomDecoder", "Wanted", "find"]
+__all__ = [
+    "Decoder",
+    "Family",
+    "FileDecoder",
+    "Offer",
+    "RandomDecoder",
+    "Wanted",
+    "find",
+    "register_family",
+]
