@@ -48,9 +48,9 @@ def demo(location: str) -> None:
 def reproduce(location: str, precision: str, device: str) -> None:
     """Repeat the published study of Gemma Scope, from the Hub to the report.
 
-    Its 32 dictionaries of Gemma 2 2B and 9B (5 GB of decoders) are fetched at their newest revision,
-    converted and counted, with random directions of the same size. The report shows measured
-    beside published.
+    Its 32 dictionaries of Gemma 2 2B and 9B (5 GB of decoders) are fetched at their newest
+    revision, converted and counted, with random directions of the same size. The report shows
+    measured beside published.
     """
     import geomsae
     from geomsae.cli.convert import bring
