@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import re
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
 from urllib.parse import parse_qs, unquote, urlsplit
+
+import numpy as np
 
 ROUTES = {
     "info": re.compile(r"/api/models/([^/]+/[^/]+)(?:/revision/([^/]+))?"),
@@ -168,3 +171,18 @@ class _Handler(BaseHTTPRequestHandler):
 def oid(data: bytes) -> str:
     """The hash that git gives a file."""
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
+def npz(decoder: np.ndarray, *, packed: bool = False) -> bytes:
+    """A file as Gemma Scope lays it out, stored or deflated."""
+    n_features, d_model = decoder.shape
+    file = io.BytesIO()
+    (np.savez_compressed if packed else np.savez)(
+        file,
+        W_enc=decoder.T.copy(),
+        W_dec=decoder,
+        b_enc=np.zeros(n_features, np.float32),
+        b_dec=np.zeros(d_model, np.float32),
+        threshold=np.ones(n_features, np.float32),
+    )
+    return file.getvalue()

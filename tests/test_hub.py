@@ -3,7 +3,6 @@
 The client reads its environment when it is imported, so every question is put in a new process.
 """
 
-import io
 import json
 import os
 import socket
@@ -18,7 +17,7 @@ import pytest
 
 import geomsae
 from geomsae.study.published import published_points
-from tests.hub_server import Hub
+from tests.hub_server import Hub, npz
 
 REPO = "google/gemma-scope-2b-pt-res"
 L0S = {0: (13, 105, 226), 1: (82, 141), 12: (22, 445)}
@@ -41,18 +40,7 @@ def weights(layer: int, l0: int) -> np.ndarray:
 
 def params(layer: int, l0: int) -> bytes:
     """A file as Gemma Scope lays it out."""
-    decoder = weights(layer, l0)
-    n_features, d_model = decoder.shape
-    file = io.BytesIO()
-    np.savez(
-        file,
-        W_enc=decoder.T.copy(),
-        W_dec=decoder,
-        b_enc=np.zeros(n_features, np.float32),
-        b_dec=np.zeros(d_model, np.float32),
-        threshold=np.ones(n_features, np.float32),
-    )
-    return file.getvalue()
+    return npz(weights(layer, l0))
 
 
 @pytest.fixture
@@ -234,6 +222,7 @@ def test_refusals_are_one_sentence_each(scope, tmp_path):
         "refused/forbidden": "status 403",
         "refused/too_many": "status 429",
         "other/unknown": "the Hub has no repository other/unknown",
+        "google/gemma-scope-2b-pt-rez": "is google/gemma-scope-2b-pt-res meant?",
         "other/text": "other/text has no file of the formats .safetensors, .npz, .npy",
     }
     with Hub({"other/text": {"README.md": b""}}, refusals) as hub:

@@ -1,6 +1,5 @@
 """Decoders from a Hub on the loopback: only their bytes travel, through links of every kind."""
 
-import io
 import json
 import zlib
 from pathlib import Path
@@ -12,28 +11,13 @@ from test_hub import REPO, path_of, process
 from test_selection import table
 
 import geomsae
-from tests.hub_server import Hub
+from tests.hub_server import Hub, npz
 
 N, D = 2048, 256
 
 
 def decoder(seed: int, n: int = N, d: int = D) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((n, d)).astype(np.float32)
-
-
-def npz(rows: np.ndarray, *, packed: bool = False) -> bytes:
-    """A file as Gemma Scope lays it out, stored or deflated."""
-    n_features, d_model = rows.shape
-    file = io.BytesIO()
-    (np.savez_compressed if packed else np.savez)(
-        file,
-        W_enc=rows.T.copy(),
-        W_dec=rows,
-        b_enc=np.zeros(n_features, np.float32),
-        b_dec=np.zeros(d_model, np.float32),
-        threshold=np.ones(n_features, np.float32),
-    )
-    return file.getvalue()
 
 
 def convert(hub: Hub, home: Path, source: str, *words: str, before: str = "") -> str:

@@ -27,6 +27,7 @@ from huggingface_hub.errors import (
 from geomsae.errors import LinkError, SourceError
 from geomsae.sources.file import LocalFile
 from geomsae.sources.listing import Listing
+from geomsae.sources.releases import nearest_repository
 
 # The client's own base class for everything that can go wrong on the wire; which HTTP library it
 # comes from has changed between the client's versions.
@@ -270,8 +271,11 @@ def _sentence(error: Exception, repo: str, revision: str) -> SourceError:
     if isinstance(error, RevisionNotFoundError):
         return SourceError(f"{repo} has no revision {revision!r}")
     if isinstance(error, RepositoryNotFoundError):
+        near = nearest_repository(repo)
+        meant = f"; is {near} meant?" if near else ""
         return SourceError(
             f"the Hub has no repository {repo}, or it is private: then log in with 'hf auth login'"
+            + meant
         )
     if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
         return SourceError(f"{repo} no longer has a file that it listed: run again")

@@ -51,6 +51,12 @@ def find_release(name: str) -> tuple[str, str] | None:
     raise SourceError(f"the release {release} has no {sae_id}; the nearest is {near}")
 
 
+def nearest_repository(name: str) -> str:
+    """The repository with a name most like this one; empty if none is alike."""
+    known = {repo for ids in _table().values() for repo, _ in ids.values()}
+    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.8)), "")
+
+
 @cache
 def _table() -> dict[str, dict[str, tuple[str, str]]]:
     """Repository and path, by release and id."""
