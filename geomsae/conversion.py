@@ -82,32 +82,38 @@ def convert(
     """
     offers = find(source, wanted) if isinstance(source, str) else source
     for offer in offers:
-        there = _recorded(store, offer.labels, offer.identity) if offer.identity else None
-        older = _older(store, offer) if there is None else None
-        if older is not None and not offer.update:
-            yield Outcome(older, False, (_newer_revision(store, older, offer),))
-            continue
-        if there is None:
-            decoder = offer.open()
-            if older is not None:
-                decoder = _tagged(decoder, f"rev_{str(offer.identity['revision'])[:7]}")
-            there = _recorded(store, decoder.labels, _identity(decoder))
-        if there is None and decoder.labels.id in store.decoders:
-            there, decoder = _tell_apart(store, decoder)
+        there, decoder, notes = _decide(store, offer)
+        while there is None and decoder is not None:
+            if decoder.labels.id in store.decoders:
+                there, decoder = _tell_apart(store, decoder)
+                if there is not None:
+                    break
+                notes = (f"{offer.labels.id} is another decoder's: it goes to {decoder.labels.id}",)
+            _check_neighbours(store, decoder.labels.id, decoder.shape)
+            try:
+                store.add_decoder(decoder, progress)
+            except TakenError:  # another run was first: with the same values, or with others
+                store.refresh()
+                there = _recorded(store, decoder.labels, _identity(decoder))
+                continue
+            yield Outcome(decoder.labels.id, True, (*decoder.notes, *notes))
+            break
         if there is not None:
-            yield Outcome(there, False, ())
-            continue
-        id = decoder.labels.id
-        _check_neighbours(store, id, decoder.shape)
-        try:
-            store.add_decoder(decoder, progress)
-        except TakenError:
-            store.refresh()
-            yield Outcome(id, False, ())
-            continue
-        tagged = id != offer.labels.id
-        notes = (f"{offer.labels.id} is another decoder's: stored as {id}",) if tagged else ()
-        yield Outcome(id, True, (*decoder.notes, *notes))
+            yield Outcome(there, False, notes)
+
+
+def _decide(store: Store, offer: Offer) -> tuple[str | None, Decoder | None, tuple[str, ...]]:
+    """Where the store has what is offered; else the decoder, opened; and what a user is told."""
+    there = _recorded(store, offer.labels, offer.identity) if offer.identity else None
+    if there is not None:
+        return there, None, ()
+    older = _older(store, offer)
+    if older is not None and not offer.update:
+        return older, None, (_newer_revision(store, older, offer),)
+    decoder = offer.open()
+    if older is not None:
+        decoder = _tagged(decoder, f"rev_{str(offer.identity['revision'])[:7]}")
+    return _recorded(store, decoder.labels, _identity(decoder)), decoder, ()
 
 
 def at_once(offers: Iterable[Offer], memory: int | None = None) -> int:
@@ -137,10 +143,21 @@ def at_once(offers: Iterable[Offer], memory: int | None = None) -> int:
     return min(fitting, FLIGHTS) if any(offer.identity for offer in offers) else 1
 
 
-def foresee(offers: Iterable[Offer], store: Store) -> Iterator[dict[str, str | int | None]]:
+def foresee(
+    offers: Iterable[Offer], store: Store, *, whole: bool = False
+) -> Iterator[dict[str, str | int | None]]:
     """What converting would do: for each offer its id, whether it is there, and the bytes.
 
     Only headers are read, and of files that have to be had whole not even those.
+
+    Parameters
+    ----------
+    offers : iterable of Offer
+        What would be converted.
+    store : Store
+        Where to.
+    whole : bool
+        Whether files would be had whole.
 
     Yields
     ------
@@ -149,25 +166,22 @@ def foresee(offers: Iterable[Offer], store: Store) -> Iterator[dict[str, str | i
         stored is compressed; None where only the whole file would tell).
     """
     for offer in offers:
-        there = _recorded(store, offer.labels, offer.identity) if offer.identity else None
-        if there is None and not offer.update:
-            there = _older(store, offer)
-        read = 0
-        written: int | None = 0
-        if there is None and PurePath(offer.name).suffix in PYTORCH and offer.identity:
-            read, written = offer.nbytes, None
-        elif there is None:
-            decoder = offer.open()
-            there = _recorded(store, decoder.labels, _identity(decoder))
-            elements = math.prod(decoder.shape)
-            if there is None:
-                read, written = elements * itemsize(decoder.dtype), 4 * elements
+        id, there = offer.labels.id, None
+        read, written = offer.nbytes, None
+        if not (offer.identity and PurePath(offer.name).suffix in PYTORCH):
+            there, decoder, _ = _decide(store, offer)
+            if there is None and decoder is not None:
+                id, written = decoder.labels.id, 4 * math.prod(decoder.shape)
+                if not whole:
+                    read = math.prod(decoder.shape) * itemsize(decoder.dtype)
+        else:
+            there = _recorded(store, offer.labels, offer.identity)
         yield {
-            "id": there or offer.labels.id,
+            "id": there or id,
             "path": offer.name,
             "there": there is not None,
-            "bytes_read": read,
-            "bytes_written": written,
+            "bytes_read": 0 if there else read,
+            "bytes_written": 0 if there else written,
         }
 
 
@@ -230,11 +244,13 @@ def _tell_apart(store: Store, decoder: Decoder) -> tuple[str | None, Decoder]:
     if store.decoders[decoder.labels.id]["sha256"] == digest:
         return decoder.labels.id, decoder
     file = str(decoder.provenance.get("path", ""))
+    repo = str(decoder.provenance.get("repo", ""))
     tensor = str(decoder.provenance.get("tensor", ""))
     taken = store.decoders[decoder.labels.id]
     for differs, name in (
         (taken.get("path") == file and taken.get("tensor") != tensor, tensor),
         (taken.get("path") != file, PurePath(file).stem),
+        (taken.get("repo", "") != repo, repo.partition("/")[0]),
     ):
         if isinstance(decoder, FileDecoder) and differs and name:
             tagged = _tagged(decoder, name)

@@ -1,13 +1,17 @@
 """Decoders from a Hub on the loopback: only their bytes travel, through links of every kind."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import save
-from test_hub import REPO, path_of, process
+from test_hub import REPO, environment, path_of, process
 from test_selection import table
 
 import geomsae
@@ -118,20 +122,25 @@ CUTS = 40
 """Downloads that are broken off, each at a point of its own."""
 
 
-def test_a_download_broken_off_anywhere_is_gone_on_with(tmp_path):
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_download_broken_off_anywhere_is_gone_on_with(tmp_path, turned):
     rows = decoder(8, 640, 64)
-    data = npz(rows)
-    points = np.random.default_rng(9).integers(0, int(0.52 * len(data)), CUTS).tolist()
+    repo, words, files = REPO, "", {path_of(0, 82): npz(rows)}
+    if turned:  # stored so that no row lies in one piece
+        held = {"decoder.weight": np.ascontiguousarray(rows.T), "encoder.bias": rows[:, 0].copy()}
+        repo, words = "some/turned", ", Wanted(model='m')"
+        files = {"w.safetensors": save(held)}
+    points = np.random.default_rng(9).integers(0, int(1.02 * rows.nbytes), CUTS).tolist()
     code = f"""
 import json, os
 from urllib.request import urlopen
 import geomsae
 from geomsae.errors import LinkError
-from geomsae.sources import find, hub
+from geomsae.sources import Wanted, find, hub, tensor
 from geomsae.store import layout
 hub.TRIES = 1
-layout.CHUNK_BYTES = 1 << 14
-offers = find({REPO!r})
+layout.CHUNK_BYTES = tensor._COPY_BYTES = 1 << 14
+offers = find({repo!r}{words})
 broken = kept = 0
 for number, point in enumerate({points}):
     store = geomsae.open_store(f"store_{{number}}", create=True)
@@ -146,7 +155,7 @@ for number, point in enumerate({points}):
     assert not os.path.exists(f"store_{{number}}-work")
 print(json.dumps([broken, kept]))
 """
-    with Hub({REPO: {path_of(0, 82): data}}) as hub:
+    with Hub({repo: files}) as hub:
         done = process(hub.url, tmp_path, "-c", code)
         assert done.returncode == 0, done.stderr
         # What was had is not asked for again, but for the chunk that broke and the headers.
@@ -160,8 +169,8 @@ print(json.dumps([broken, kept]))
         (id,) = store.decoders
         assert store.decoder(id).values.tobytes() == rows.tobytes()
         folder = tmp_path / f"store_{number}" / id / "W_dec"
-        files = sorted(path for path in folder.rglob("*") if path.is_file())
-        checks.add(tuple((str(p.relative_to(folder)), zlib.crc32(p.read_bytes())) for p in files))
+        made = sorted(path for path in folder.rglob("*") if path.is_file())
+        checks.add(tuple((str(p.relative_to(folder)), zlib.crc32(p.read_bytes())) for p in made))
         assert np.allclose(store.norms(id), np.linalg.norm(rows.astype(np.float64), axis=1))
     assert len(checks) == 1
 
@@ -261,3 +270,58 @@ def test_several_dictionaries_are_under_way_at_once_within_the_memory_given(tmp_
         said = convert(hub, tmp_path, REPO, "--memory", "100MB")
     assert said.startswith("1")
     assert "give it more with --memory" in " ".join(said.split())
+
+
+def test_two_decoders_that_would_have_one_id_are_both_kept(tmp_path):
+    repositories = {
+        f"{owner}/gemma-scope-2b-pt-res": {path_of(0, 82): npz(decoder(seed, 64, 8))}
+        for seed, owner in enumerate(("google", "other"))
+    }
+    code = (
+        "from geomsae.cli import main\n"
+        f"main(['convert', *{list(repositories) * 2}, '--store', 'store'])"
+    )
+    with Hub(repositories) as hub:
+        hub.patience = 0.05
+        done = process(hub.url, tmp_path, "-c", code)
+        assert hub.sent < 1.7 * sum(
+            len(f) for files in repositories.values() for f in files.values()
+        )
+    assert done.returncode == 0, done.stderr
+    assert "2 of 2 dictionaries added" in done.stderr
+    store = geomsae.open_store(tmp_path / "store")
+    found = {store.decoder(id).values.tobytes() for id in store.decoders}
+    assert found == {decoder(seed, 64, 8).tobytes() for seed in (0, 1)}
+
+
+def test_an_interrupt_ends_the_waiting_and_keeps_what_was_had(tmp_path):
+    rows = decoder(13)
+    with Hub({REPO: {path_of(0, 82): npz(rows)}}) as hub:
+        code = (
+            "from geomsae.store import layout\n"
+            "layout.CHUNK_BYTES = 1 << 18\n"
+            f"from geomsae.cli import main\nmain(['convert', {REPO!r}, '--store', 'store'])"
+        )
+        waiting = subprocess.Popen(
+            [sys.executable, "-c", code],
+            env=environment(hub.url, tmp_path),
+            cwd=tmp_path,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        while hub.sent < rows.nbytes // 3:
+            time.sleep(0.01)
+        hub.faults = [(429, {"Retry-After": "60"})] * 3
+        while len(hub.faults) == 3:
+            time.sleep(0.01)
+        waiting.send_signal(signal.SIGINT)
+        begun = time.monotonic()
+        said = waiting.communicate(timeout=30)[1]
+        assert time.monotonic() - begun < 10
+        assert waiting.returncode == 1
+        assert "interrupted" in said
+        hub.faults = []
+        had = hub.sent
+        assert "1 of 1" in convert(hub, tmp_path, REPO)
+        assert hub.sent - had < 0.75 * rows.nbytes
+    assert stored(tmp_path, "gemma-2-2b/pt/res/layer_0/width_16k/l0_82") == rows.tobytes()

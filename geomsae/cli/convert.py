@@ -42,16 +42,19 @@ def convert(
     if as_json and not dry_run:
         raise click.UsageError("--json prints the table of --dry-run: give both")
     store = geomsae.open_store(location, create=True)
-    offers = [offer for source in sources for offer in find(source, wanted)]
     if not dry_run:
-        bring(offers, store, memory)
+        bring([offer for source in sources for offer in find(source, wanted)], store, memory)
         return
+    from dataclasses import replace
+
     import pandas as pd
 
     from geomsae.cli.tables import print_table
     from geomsae.conversion import foresee
 
-    table = pd.DataFrame(foresee(offers, store)).set_index("id")
+    listed = replace(wanted, cache=False)  # which would fetch what is only to be foreseen
+    offers = [offer for source in sources for offer in find(source, listed)]
+    table = pd.DataFrame(foresee(offers, store, whole=wanted.cache)).set_index("id")
     print_table(table, as_json=as_json, columns=["path", "there", "bytes_read", "bytes_written"])
 
 
@@ -60,19 +63,17 @@ def bring(offers: list[Offer], store: Store, memory: int | None = None) -> list[
 
     Those on the Hub are under way several at a time, as far as `memory`, in bytes, allows.
     """
-    from concurrent.futures import ThreadPoolExecutor
-    from threading import Event
-
     import geomsae
     from geomsae.cli.progress import meter, say
     from geomsae.conversion import Outcome, at_once
+    from geomsae.sources.interrupt import pause, reading_threads
 
     ids = []
     added = 0
-    stopped = Event()
+    offers = _each_once(offers)
     with (
         meter(sum(offer.nbytes for offer in offers), "B") as progress,
-        ThreadPoolExecutor(at_once(offers, memory)) as pool,
+        reading_threads(at_once(offers, memory)) as pool,
     ):
 
         def one(offer: Offer) -> Outcome:
@@ -81,8 +82,7 @@ def bring(offers: list[Offer], store: Store, memory: int | None = None) -> list[
 
             def advance(share: float) -> None:
                 nonlocal told
-                if stopped.is_set():
-                    raise KeyboardInterrupt
+                pause()
                 told += share * offer.nbytes
                 progress.advance(share * offer.nbytes)
 
@@ -91,16 +91,23 @@ def bring(offers: list[Offer], store: Store, memory: int | None = None) -> list[
             progress.advance(offer.nbytes - told)
             return outcome
 
-        try:
-            for outcome in pool.map(one, offers):
-                for note in outcome.notes:
-                    progress.say(note)
-                progress.say(f"{outcome.id}: {'stored' if outcome.added else 'is there already'}")
-                ids.append(outcome.id)
-                added += outcome.added
-        except BaseException:
-            stopped.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        for outcome in pool.map(one, offers):
+            for note in outcome.notes:
+                progress.say(note)
+            progress.say(f"{outcome.id}: {'stored' if outcome.added else 'is there already'}")
+            ids.append(outcome.id)
+            added += outcome.added
     say(f"{added} of {len(offers)} dictionaries added to {store.location}")
     return ids
+
+
+def _each_once(offers: list[Offer]) -> list[Offer]:
+    """Offers without those of files of the Hub that were named before."""
+    seen = set()
+    kept = []
+    for offer in offers:
+        key = (offer.labels.id, *sorted(offer.identity.items()))
+        if not offer.identity or key not in seen:
+            kept.append(offer)
+        seen.add(key)
+    return kept

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from geomsae.dictionary import Dictionary
 from geomsae.errors import SourceError
-from geomsae.sources.orientation import COLUMNS, is_transposed
+from geomsae.sources.orientation import COLUMNS, LINEAR, is_transposed
 from geomsae.sources.tensor import FLOATS, Matrix
 
 DECODER_KEYS = ("W_dec", "w_dec", "decoder.weight", "decoder_linear.weight", "W_D", "D")
@@ -45,8 +46,13 @@ class Decoder(Protocol):
     def remote(self) -> bool:
         """Whether reading it again would cost more than keeping what was had of it."""
 
-    def blocks(self, rows: int, first: int = 0) -> Iterator[NDArray[np.float32]]:
-        """Stream the features from `first` on: arrays (at most rows, d_model), float32."""
+    def blocks(
+        self, rows: int, first: int = 0, keep: Path | None = None
+    ) -> Iterator[NDArray[np.float32]]:
+        """Stream the features from `first` on: arrays (at most rows, d_model), float32.
+
+        What must be brought here before the first row may lie at `keep` for another run.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +135,7 @@ class FileDecoder:
         return {
             **self.origin,
             "tensor": self.tensor.key,
+            "byte_range": self.tensor.span,
             "transposed": int(self.transposed),
         }
 
@@ -137,9 +144,11 @@ class FileDecoder:
         """Whether its file lies elsewhere."""
         return self.tensor.file.remote
 
-    def blocks(self, rows: int, first: int = 0) -> Iterator[NDArray[np.float32]]:
+    def blocks(
+        self, rows: int, first: int = 0, keep: Path | None = None
+    ) -> Iterator[NDArray[np.float32]]:
         """Stream the features from `first` on, `rows` at a time."""
-        return self.tensor.rows(rows, transpose=self.transposed, first=first)
+        return self.tensor.rows(rows, transpose=self.transposed, first=first, keep=keep)
 
 
 def choose_tensor(tensors: Sequence[Matrix], key: str) -> Matrix:
@@ -213,13 +222,14 @@ def open_file(
         See `choose_tensor` and `is_transposed`.
     """
     known = next((tensor.key for tensor in tensors if tensor.key in layout), "")
+    layout = {**LINEAR, **layout}
     matrix = choose_tensor(tensors, wanted.tensor or known)
     if wanted.transpose is not None:
         return FileDecoder(labels, matrix, wanted.transpose, origin)
     transposed, fact = is_transposed(matrix, tensors, labels.width, stated)
     notes: tuple[str, ...] = ()
     if transposed is None and matrix.key in layout:
-        transposed, fact = layout[matrix.key] == COLUMNS, "the rule of its family"
+        transposed, fact = layout[matrix.key] == COLUMNS, "the rule of its key"
     if transposed is None:
         rows, columns = matrix.shape
         notes = (

@@ -13,7 +13,6 @@ from geomsae.sources.family import Family
 from geomsae.sources.orientation import COLUMNS, ROWS
 
 _LINEAR = {"decoder.weight": COLUMNS}
-"""The weight of PyTorch's linear layer, whose rows are its outputs."""
 
 PUBLISHED: tuple[Family, ...] = (
     Family(
@@ -95,11 +94,15 @@ PUBLISHED: tuple[Family, ...] = (
         config="{folder}/cfg.json",
         stated={
             "model": "model_name, metadata.model_name",
-            "hook": "hook_name, metadata.hook_name, hook_point",
+            # Of a transcoder the directions lie where it writes.
+            "hook": (
+                "hook_name_out, metadata.hook_name_out, hook_name, metadata.hook_name, hook_point"
+            ),
             "l0_label": "activation_fn_kwargs.k, k",
             "n_features": "d_sae",
-            "d_model": "d_in",
+            "d_model": "d_out, metadata.d_out, d_in",
         },
+        words={"model": {"gpt2-small": "gpt2"}},
         by_path=True,
     ),
     Family(

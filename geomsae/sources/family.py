@@ -25,10 +25,10 @@ _SITES = {
 layer is not that after it, nor are concatenated heads what a layer's attention writes."""
 
 _HOOK = re.compile(
-    r"blocks\.(?P<layer>\d+)\.(?:attn\.|mlp\.)?hook_(?P<site>\w+?)(?:\.hook_sae\w*)?"
+    r"blocks\.(?P<layer>\d{1,4})\.(?:attn\.|mlp\.)?hook_(?P<site>\w+?)(?:\.hook_sae\w*)?"
 )
 _MODULE = re.compile(
-    r"(?:\w+\.)*?(?:layers|h|blocks)\.(?P<layer>\d+)(?:\.(?P<site>[\w.]+))?|(?P<first>embed\w*|wte)"
+    r"(?:\w+\.)*?(?:layers|h|blocks)\.(?P<layer>\d{1,4})(?:\.(?P<site>[\w.]+))?|(?P<first>embed\w*|wte)"
 )
 
 
@@ -136,7 +136,12 @@ class Family:
             tags = [tag.removeprefix(hook).strip("_/.-") if hook else tag for tag in tags]
             labels["tag"] = "_".join(label_part(tag) for tag in tags if tag)
         if "model" in labels:
-            labels["model"] = labels["model"].rpartition("/")[2]
+            model, _, stage = labels["model"].rpartition("/")[2].rpartition("-")
+            if stage in ("pt", "it") and model:
+                labels["variant"] = labels.get("variant", stage)
+            else:
+                model = f"{model}-{stage}" if model else stage
+            labels["model"] = model
         if "embedding" in said:
             labels["layer"] = EMBEDDING
         if "layer" in labels:

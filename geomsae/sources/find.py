@@ -153,7 +153,7 @@ def _family_offer(
     if beside in listing.sizes:
         said = family.read_config(listing.text(beside), f"{listing.name}/{beside}")
         for name in SIZES:
-            if (size := said.pop(name, "")).isdecimal():
+            if re.fullmatch(r"[1-9]\d{0,11}", size := said.pop(name, "")):  # 0: not told
                 stated[name] = int(size)
         groups = {**said, **groups}
     return _offer(listing, path, family.labels_of(groups), wanted, family.decoder, stated)
@@ -162,15 +162,19 @@ def _family_offer(
 def _apart(offers: list[Offer]) -> list[Offer]:
     """Let no two offers have one id: what tells their paths apart goes into the tag."""
     ids = Counter(offer.labels.id for offer in offers)
-    same = [offer.name for offer in offers if ids[offer.labels.id] > 1]
-    tags = dict(zip(same, _tags(same), strict=True))
+    taken = {id for id, times in ids.items() if times == 1}
     made = []
     for offer in offers:
-        if offer.name in tags:
-            tag = "_".join(filter(None, (offer.labels.tag, tags[offer.name])))
-            labels = replace(offer.labels, tag=tag)
-            offer = replace(offer, labels=labels, open=partial(_retagged, offer.open, labels))
-        made.append(offer)
+        if offer.labels.id in taken and ids[offer.labels.id] == 1:
+            made.append(offer)
+            continue
+        words = (offer.labels.tag, label_part(offer.name.rpartition(".")[0]))
+        tag = "_".join(filter(None, words))
+        tries = itertools.chain([tag], (f"{tag}_{number}" for number in itertools.count(2)))
+        tagged = (replace(offer.labels, tag=each) for each in tries)
+        labels = next(each for each in tagged if each.id not in taken)
+        taken.add(labels.id)
+        made.append(replace(offer, labels=labels, open=partial(_retagged, offer.open, labels)))
     return made
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import io
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from huggingface_hub.errors import (
 )
 
 from geomsae.errors import LinkError, SourceError
+from geomsae.sources import interrupt
 from geomsae.sources.file import LocalFile
 from geomsae.sources.listing import Listing
 from geomsae.sources.releases import nearest_repository
@@ -146,6 +146,7 @@ class HubFile:
                         view[got : got + len(piece)] = piece
                         got += len(piece)
                         failed = 0
+                        interrupt.pause()
                 except _FAILURES as error:
                     failed += 1
                     _wait(error, failed)
@@ -249,7 +250,7 @@ def _wait(error: Exception, failed: int) -> None:
     wait = float(asked) if asked.isdecimal() else FIRST_WAIT * 2 ** (failed - 1)
     if wait > LONGEST_WAIT:
         raise error
-    time.sleep(wait)
+    interrupt.pause(wait)
 
 
 @contextmanager

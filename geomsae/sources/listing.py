@@ -41,12 +41,15 @@ class Listing:
         Gives one of them.
     origin : callable
         Where one file comes from, for the record.
+    only : str
+        Path of the one file that is meant, if it is one.
     """
 
     name: str
     sizes: Mapping[str, int]
     file: Callable[[str], File]
     origin: Callable[[str], Mapping[str, str | int]]
+    only: str = ""
 
     @property
     def decoders(self) -> list[str]:
@@ -57,6 +60,8 @@ class Listing:
         SourceError
             If there are none.
         """
+        if self.only:
+            return [self.only]
         found = [path for path in self.sizes if PurePosixPath(path).suffix in READERS]
         if not found:
             raise SourceError(f"{self.name} has no file of the formats {', '.join(READERS)}")
@@ -93,7 +98,7 @@ def local_listing(place: Path) -> Listing:
     root = place if place.is_dir() else place.parent
     if place.is_file() and place.suffix not in READERS:
         raise SourceError(f"{place} is not one of the formats {', '.join(READERS)}")
-    found = sorted(place.rglob("*")) if place.is_dir() else [place]
+    found = sorted(place.rglob("*")) if place.is_dir() else sorted(root.iterdir())
 
     def origin(path: str) -> Mapping[str, str | int]:
         stat = (root / path).stat()
@@ -105,7 +110,8 @@ def local_listing(place: Path) -> Listing:
 
     sizes = {p.relative_to(root).as_posix(): p.stat().st_size for p in found if p.is_file()}
     name = str(place) if place.is_dir() else root.name
-    return Listing(name, sizes, lambda path: LocalFile(root / path), origin)
+    only = "" if place.is_dir() else place.name
+    return Listing(name, sizes, lambda path: LocalFile(root / path), origin, only)
 
 
 def headers(file: File) -> Sequence[Matrix]:

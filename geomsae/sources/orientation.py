@@ -16,6 +16,9 @@ from geomsae.sources.tensor import Matrix
 ROWS, COLUMNS = "rows", "columns"
 """What features are, in a matrix as it is stored."""
 
+LINEAR = {"decoder.weight": COLUMNS, "decoder_linear.weight": COLUMNS}
+"""The weights of PyTorch's linear layers, whose rows are their outputs."""
+
 PER_FEATURE = (
     "b_enc",
     "encoder.bias",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,7 +82,12 @@ class RandomDecoder:
         """How to draw the same rows again."""
         return {"generator": "numpy PCG64 standard_normal", "seed": self.seed}
 
-    def blocks(self, rows: int, first: int = 0) -> Iterator[NDArray[np.float32]]:
+    def blocks(
+        self,
+        rows: int,
+        first: int = 0,
+        keep: Path | None = None,  # noqa: ARG002 - nothing is brought from anywhere
+    ) -> Iterator[NDArray[np.float32]]:
         """Stream the rows from `first` on, `rows` at a time, float32."""
         for start in range(first, self.n_features, rows):
             yield self.read(start, min(start + rows, self.n_features))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import lzma
+import os
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Literal, Protocol
 
 import numpy as np
@@ -20,7 +22,7 @@ from geomsae.sources.file import File
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 """The element types that a decoder may be stored in."""
 
-_COPY_BYTES = 1 << 24
+_COPY_BYTES = 1 << 22
 
 
 def itemsize(dtype: str) -> int:
@@ -44,6 +46,10 @@ class Matrix(Protocol):
         """What to call it in a sentence."""
 
     @property
+    def span(self) -> str:
+        """The bytes of the file that it takes, both ends included; empty if they are not known."""
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Its shape, as stored."""
 
@@ -52,7 +58,7 @@ class Matrix(Protocol):
         """Name of its element type."""
 
     def rows(
-        self, block: int, *, transpose: bool = False, first: int = 0
+        self, block: int, *, transpose: bool = False, first: int = 0, keep: Path | None = None
     ) -> Iterator[NDArray[np.float32]]:
         """Stream the rows, or the columns as rows, from `first` on, as float32."""
 
@@ -104,12 +110,17 @@ class Tensor:
         return int(np.prod(self.shape, dtype=object)) * self.itemsize
 
     @property
+    def span(self) -> str:
+        """The bytes of the file that it takes, both ends included; empty if it is deflated."""
+        return "" if self.member else f"{self.offset}-{self.offset + self.nbytes - 1}"
+
+    @property
     def name(self) -> str:
         """What to call it in a sentence."""
         return f"tensor {self.key!r} of {self.file.name}" if self.key else self.file.name
 
     def rows(
-        self, block: int, *, transpose: bool = False, first: int = 0
+        self, block: int, *, transpose: bool = False, first: int = 0, keep: Path | None = None
     ) -> Iterator[NDArray[np.float32]]:
         """Stream the rows of a 2-D tensor.
 
@@ -121,6 +132,9 @@ class Tensor:
             Stream the columns instead, as rows.
         first : int
             The row to begin with. The checksum of a zip is only compared if it is the first.
+        keep : Path, optional
+            Where bytes that have to be brought here before the first row may lie, so that another
+            run goes on with them.
 
         Yields
         ------
@@ -134,7 +148,7 @@ class Tensor:
         """
         lies_transposed = transpose != self.fortran
         count, length = self.shape[::-1] if transpose else self.shape
-        with self._open(scattered=lies_transposed) as (stream, start):
+        with self._open(scattered=lies_transposed, keep=keep) as (stream, start):
             if lies_transposed:
                 self._check(stream, start)
             else:
@@ -153,7 +167,7 @@ class Tensor:
                 yield self._floats(data).reshape(height, length)
 
     @contextmanager
-    def _open(self, *, scattered: bool) -> Iterator[tuple[IO[bytes], int]]:
+    def _open(self, *, scattered: bool, keep: Path | None) -> Iterator[tuple[IO[bytes], int]]:
         """The bytes of the tensor as a file that can seek, and where in it they begin.
 
         What would be inflated anew, or asked for anew, at every seek is brought here once.
@@ -162,30 +176,33 @@ class Tensor:
             if not self.member and not (scattered and self.file.remote):
                 yield stream, self.offset
                 return
-            with tempfile.TemporaryFile() as spool:
-                if self.member:
+            if self.member:
+                with tempfile.TemporaryFile() as spool:
                     self._inflate(stream, spool)
-                else:
-                    stream.seek(self.offset)
-                    self._copy(stream, spool)
-                spool.flush()
-                yield spool, 0
+                    yield spool, 0
+            else:
+                with keep.open("a+b") if keep else tempfile.TemporaryFile() as spool:
+                    had = spool.seek(0, os.SEEK_END)
+                    stream.seek(self.offset + had)
+                    self._copy(stream, spool, self.nbytes - had)
+                    yield spool, 0
 
     def _inflate(self, stream: IO[bytes], spool: IO[bytes]) -> None:
         try:
             with zipfile.ZipFile(stream) as archive, archive.open(self.member) as packed:
                 packed.read(self.offset)
-                self._copy(packed, spool)
+                self._copy(packed, spool, self.nbytes)
                 if packed.read(1):
                     raise self._damaged()
         except (zlib.error, lzma.LZMAError, zipfile.BadZipFile, EOFError) as error:
             raise self._damaged() from error
 
-    def _copy(self, stream: IO[bytes], spool: IO[bytes]) -> None:
+    @staticmethod
+    def _copy(stream: IO[bytes], spool: IO[bytes], left: int) -> None:
         """Bring the bytes of the tensor, and no more of them than its header says."""
-        left = self.nbytes
-        while left and (piece := stream.read(min(_COPY_BYTES, left))):
+        while left > 0 and (piece := stream.read(min(_COPY_BYTES, left))):
             spool.write(piece)
+            spool.flush()
             left -= len(piece)
 
     def _check(self, stream: IO[bytes], start: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -59,11 +60,12 @@ def write_decoder(hierarchy: Hierarchy, decoder: Decoder, progress: Progress) ->
         weights = _weights(stage, decoder)
         folder = stage / id / "W_dec"
         kept = _rows_kept(folder, weights)
+        keep = stage / "brought" if decoder.remote else None
         account = _Account(n_features)
         # What a block amounts to is found while it is compressed and written.
         with ThreadPoolExecutor(1) as aside:
             for first, block in itertools.chain(
-                _read_again(weights, kept, folder), _blocks(decoder, weights.chunks[0], kept)
+                _read_again(weights, kept, folder), _blocks(decoder, weights.chunks[0], kept, keep)
             ):
                 added = aside.submit(account.add, first, block)
                 if first >= kept:
@@ -107,8 +109,9 @@ def _weights(stage: Path, decoder: Decoder) -> zarr.Array[Any]:
     id = decoder.labels.id
     if (stage / id / "W_dec" / "zarr.json").exists():
         shutil.rmtree(stage / id / "norm", ignore_errors=True)  # made last, and made again
-        begun: zarr.Array[Any] = zarr.open_array(stage, path=f"{id}/W_dec", mode="r+")
-        return begun
+        with contextlib.suppress(ValueError, KeyError, OSError):  # torn metadata: begin anew
+            begun: zarr.Array[Any] = zarr.open_array(stage, path=f"{id}/W_dec", mode="r+")
+            return begun
     shutil.rmtree(stage / id.partition("/")[0], ignore_errors=True)
     return create_array(
         zarr.storage.LocalStore(stage),
@@ -213,10 +216,10 @@ def row_norms(block: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def _blocks(
-    decoder: Decoder, rows: int, first: int = 0
+    decoder: Decoder, rows: int, first: int = 0, keep: Path | None = None
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """The blocks of a decoder with their first rows: as many as it has."""
-    for block in decoder.blocks(rows, first):
+    for block in decoder.blocks(rows, first, keep):
         yield first, np.ascontiguousarray(block)
         first += len(block)
     if first != decoder.shape[0]:

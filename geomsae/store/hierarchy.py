@@ -211,7 +211,12 @@ def _replace(path: Path, text: str, stage: Path) -> None:
 def _held(lock: Path) -> Iterator[None]:
     """Hold a lock file for as long as this process lives; the kernel lets go of it on any death."""
     while True:
-        with lock.open("w") as file:
+        with contextlib.ExitStack() as opened:
+            try:
+                lock.parent.mkdir(parents=True, exist_ok=True)
+                file = opened.enter_context(lock.open("w"))
+            except FileNotFoundError:  # another thread or process just removed the empty folder
+                continue
             fcntl.flock(file, fcntl.LOCK_EX)
             # Another process may have taken the new file for an abandoned one, and removed it.
             if lock.exists() and os.fstat(file.fileno()).st_ino == lock.stat().st_ino:
