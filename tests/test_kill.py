@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 import xarray as xr
 
 import geomsae
+from geomsae.sources import Wanted
 
 SOURCES = ["random:9000x256", "random:3000x512", "random:500x64"]
 KILLS = 8
@@ -76,6 +78,19 @@ def test_work_of_a_dead_process_is_removed_and_of_a_living_one_left_alone(tmp_pa
         assert living.exists()
         assert not dead.exists()
     assert not living.parent.exists()
+
+
+def test_many_threads_come_and_go_without_meeting(tmp_path):
+    store = geomsae.open_store(tmp_path / "store", create=True)
+
+    def one(seed):
+        time.sleep(random.Random(seed).uniform(0, 0.01))
+        return [o.added for o in geomsae.convert("random:4x2", store, Wanted(seed=seed))]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(one, range(100))) == [[True]] * 100
+    assert len(geomsae.open_store(tmp_path / "store").decoders) == len(store.decoders) == 100
+    assert not Path(f"{tmp_path}/store-work").exists()
 
 
 def test_two_runs_that_finish_the_same_leave_one(tmp_path):

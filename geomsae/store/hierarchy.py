@@ -139,7 +139,6 @@ class Hierarchy:
         if not self.is_local:
             raise StoreError(f"{self.location} can only be read: write to a local store")
         work = Path(f"{self.root.rstrip('/')}-work")
-        work.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(work)
         name = hashlib.sha256(source.encode()).hexdigest()[:32] if source else uuid.uuid4().hex
         stage = work / f"{_KEPT if source else ''}{name}"
@@ -215,8 +214,10 @@ def _held(lock: Path) -> Iterator[None]:
             try:
                 lock.parent.mkdir(parents=True, exist_ok=True)
                 file = opened.enter_context(lock.open("w"))
-            except FileNotFoundError:  # another thread or process just removed the empty folder
-                continue
+            except (FileExistsError, FileNotFoundError):
+                if lock.parent.is_file():
+                    raise
+                continue  # another thread or process just removed the empty folder
             fcntl.flock(file, fcntl.LOCK_EX)
             # Another process may have taken the new file for an abandoned one, and removed it.
             if lock.exists() and os.fstat(file.fileno()).st_ino == lock.stat().st_ino:
