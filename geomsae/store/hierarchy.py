@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 import fsspec
 import zarr
@@ -142,19 +142,20 @@ class Hierarchy:
         _remove_abandoned(work)
         name = hashlib.sha256(source.encode()).hexdigest()[:32] if source else uuid.uuid4().hex
         stage = work / f"{_KEPT if source else ''}{name}"
-        keep = False
         try:
             with _held(stage.with_suffix(".lock")):
-                stage.mkdir(exist_ok=bool(source))
-                os.utime(stage)
-                yield stage
-        except (KeyboardInterrupt, LinkError):
-            keep = bool(source)
-            raise
+                keep = False
+                try:
+                    stage.mkdir(exist_ok=bool(source))
+                    os.utime(stage)
+                    yield stage
+                except (KeyboardInterrupt, LinkError):
+                    keep = bool(source)
+                    raise
+                finally:
+                    if not keep:
+                        shutil.rmtree(stage, ignore_errors=True)
         finally:
-            if not keep:
-                shutil.rmtree(stage, ignore_errors=True)
-            stage.with_suffix(".lock").unlink(missing_ok=True)
             with contextlib.suppress(OSError):
                 work.rmdir()  # empty, unless another process works here
 
@@ -208,7 +209,7 @@ def _replace(path: Path, text: str, stage: Path) -> None:
 
 @contextlib.contextmanager
 def _held(lock: Path) -> Iterator[None]:
-    """Hold a lock file for as long as this process lives; the kernel lets go of it on any death."""
+    """Hold a lock file, which is removed at the end; the kernel lets go of it on any death."""
     while True:
         with contextlib.ExitStack() as opened:
             try:
@@ -219,10 +220,18 @@ def _held(lock: Path) -> Iterator[None]:
                     raise
                 continue  # another thread or process just removed the empty folder
             fcntl.flock(file, fcntl.LOCK_EX)
-            # Another process may have taken the new file for an abandoned one, and removed it.
-            if lock.exists() and os.fstat(file.fileno()).st_ino == lock.stat().st_ino:
+            if _is_at(lock, file):
+                opened.callback(lock.unlink, missing_ok=True)
                 yield
                 return
+
+
+def _is_at(path: Path, file: IO[str]) -> bool:
+    """Whether an open file is still there: who held it may have removed it meanwhile."""
+    try:
+        return os.fstat(file.fileno()).st_ino == path.stat().st_ino
+    except FileNotFoundError:
+        return False
 
 
 def _remove_abandoned(work: Path) -> None:
