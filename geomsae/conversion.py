@@ -94,6 +94,8 @@ def convert(
                 store.add_decoder(decoder, progress)
             except TakenError:  # another run was first: with the same values, or with others
                 store.refresh()
+                if decoder.labels.id not in store.decoders:
+                    raise  # what lies there is no finished decoder
                 there = _recorded(store, decoder.labels, _identity(decoder))
                 continue
             yield Outcome(decoder.labels.id, True, (*decoder.notes, *notes))
@@ -176,6 +178,8 @@ def foresee(
                     read = math.prod(decoder.shape) * itemsize(decoder.dtype)
         else:
             there = _recorded(store, offer.labels, offer.identity)
+            if there is None and not offer.update:
+                there = _older(store, offer)
         yield {
             "id": there or id,
             "path": offer.name,

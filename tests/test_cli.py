@@ -75,6 +75,7 @@ def one_sentence(*words, cwd, status=1):
         ("histogram --store nowhere", "no store at nowhere"),
         ("histogram --store else", "something else"),
         ("ls --store text.txt", "is a file"),
+        ("ls good.npy --model m --cache", "takes no --cache"),
         ("tails --store nowhere", "no store at nowhere"),
         ("report --store nowhere", "no store at nowhere"),
         ("histogram --store nowhere --scheduler tcp://127.0.0.1:9", "no Dask scheduler answers"),

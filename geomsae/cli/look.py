@@ -25,6 +25,7 @@ def ls(source: str | None, location: str, wanted: Wanted, as_json: bool) -> None
     from geomsae.cli.progress import say
     from geomsae.cli.tables import print_table
     from geomsae.sources import find
+    from geomsae.sources.selection import refuse
 
     if source is None:
         store = geomsae.open_store(location)
@@ -37,6 +38,8 @@ def ls(source: str | None, location: str, wanted: Wanted, as_json: bool) -> None
             columns=["n_features", "d_model", "l0", "source_dtype", "histograms"],
         )
         return
+    # What is asked of a file when it is read means nothing to a list.
+    refuse(f"ls {source}", wanted, "tensor", "transpose", "cache", "update")
     offers = find(source, wanted)
     rows = [
         {**offer.labels.coordinates(), "path": offer.name, "bytes": offer.nbytes}

@@ -14,7 +14,7 @@ def empty(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
     """Make an array like ``numpy.empty``, in pages of the ordinary size.
 
     NumPy asks for huge pages. A virtual machine may have handed those back to its host, and then
-    the first touch of each costs several times as much as counting what is in it saves later.
+    touching them for the first time costs several times what ordinary pages cost.
 
     Parameters
     ----------

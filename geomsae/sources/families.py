@@ -10,9 +10,7 @@ from functools import cache
 from importlib.metadata import entry_points
 
 from geomsae.sources.family import Family
-from geomsae.sources.orientation import COLUMNS, ROWS
-
-_LINEAR = {"decoder.weight": COLUMNS}
+from geomsae.sources.orientation import COLUMNS, LINEAR, ROWS
 
 PUBLISHED: tuple[Family, ...] = (
     Family(
@@ -61,7 +59,7 @@ PUBLISHED: tuple[Family, ...] = (
             r"Llama3_1-8B-Base-L(?P<layer>\d+)(?P<site>R|M|A|TC)-(?P<width>\d+x)"
             r"/checkpoints/final\.safetensors"
         ),
-        decoder=_LINEAR,
+        decoder=LINEAR,
         labels={"model": "Llama-3.1-8B", "variant": "Base"},
         words={"site": {"R": "res", "M": "mlp", "A": "attn_out", "TC": "transcoders"}},
         config="{folder}/../hyperparams.json",
@@ -72,7 +70,7 @@ PUBLISHED: tuple[Family, ...] = (
         name="Llama Scope R1-Distill",
         repository=r"Llama-Scope-R1-Distill",
         path=r"(?P<tag_mix>[^/]+)/L(?P<layer>\d+)R/sae_weights\.safetensors",
-        decoder=_LINEAR,
+        decoder=LINEAR,
         labels={"model": "DeepSeek-R1-Distill-Llama-8B", "site": "res"},
         config="{folder}/config.json",
         stated={"n_features": "d_sae", "d_model": "d_model"},
@@ -120,7 +118,7 @@ PUBLISHED: tuple[Family, ...] = (
             r"(?:(?P<tag_sweep>.+)/)?(?P<site>resid_post|mlp_out|attn_out)_layer_(?P<layer>\d+)"
             r"(?:_checkpoints)?/(?P<tag_trainer>trainer_\d+(?:_step_\d+)?)/ae\.pt"
         ),
-        decoder={**_LINEAR, "W_dec": ROWS},
+        decoder={**LINEAR, "W_dec": ROWS},
         words={"site": {"resid_post": "res", "mlp_out": "mlp"}},
         config="{folder}/config.json",
         stated={
@@ -135,14 +133,14 @@ PUBLISHED: tuple[Family, ...] = (
         name="Goodfire",
         repository=r"(?P<model>Llama-3\.\d-\d+B)-(?P<variant>Instruct)-SAE-l(?P<layer>\d+)",
         path=r"[^/]+\.pth?",
-        decoder={"decoder_linear.weight": COLUMNS},
+        decoder=LINEAR,
         labels={"site": "res"},
     ),
     Family(
         name="DeepSeek R1",
         repository=r"(?P<model>DeepSeek-R1-Distill-Llama-8B)-SAE-l(?P<layer>\d+)",
         path=r"[^/]+\.pt",
-        decoder=_LINEAR,
+        decoder=LINEAR,
         labels={"site": "res"},
     ),
     Family(

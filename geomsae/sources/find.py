@@ -105,11 +105,9 @@ def _offers(listing: Listing, wanted: Wanted) -> list[Offer]:
     found = _recognised(listing)
     if not found:
         paths = listing.decoders
-        tags = [""] if len(paths) == 1 else _tags(paths)
-        return [
-            _offer(listing, path, {"tag": tag} if tag else {}, wanted)
-            for path, tag in zip(paths, tags, strict=True)
-        ]
+        # Of several files the names are tags, which --tag then selects.
+        plain = wanted if len(paths) == 1 else replace(wanted, tag="")
+        return _apart([_offer(listing, path, {}, plain) for path in paths])
     refused = {path: family.refused for path, (family, _) in found.items() if family.refused}
     asked = [path for path in refused if wanted.site and _site(*found[path]) == wanted.site]
     if asked or len(refused) == len(found):
@@ -165,7 +163,7 @@ def _apart(offers: list[Offer]) -> list[Offer]:
     taken = {id for id, times in ids.items() if times == 1}
     made = []
     for offer in offers:
-        if offer.labels.id in taken and ids[offer.labels.id] == 1:
+        if ids[offer.labels.id] == 1:
             made.append(offer)
             continue
         words = (offer.labels.tag, label_part(offer.name.rpartition(".")[0]))
@@ -181,16 +179,6 @@ def _apart(offers: list[Offer]) -> list[Offer]:
 def _retagged(opened: Callable[[], Decoder], labels: Dictionary) -> Decoder:
     decoder = opened()
     return replace(decoder, labels=labels) if isinstance(decoder, FileDecoder) else decoder
-
-
-def _tags(paths: list[str]) -> list[str]:
-    """A tag for each of several files: its name, and what it takes to tell it from the others."""
-    tags: list[str] = []
-    for path in paths:
-        name = label_part(path.rpartition(".")[0])
-        longer = (f"{name}_{number}" for number in itertools.count(2))
-        tags.append(next(tag for tag in itertools.chain([name], longer) if tag not in tags))
-    return tags
 
 
 def _offer(
