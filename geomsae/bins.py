@@ -56,20 +56,20 @@ def centres(bins: int = DEFAULT_BINS) -> NDArray[np.float64]:
     return (2 * k + 1 - bins) / bins
 
 
-def tail_bins(left: NDArray[np.float64], threshold: float) -> NDArray[np.bool_]:
-    """Mark the bins in the tails at `threshold`: those from it up, and those below minus it.
+def tail_start(bins: int, threshold: float) -> int:
+    """The first bin of the upper tail at `threshold`; the lower tail mirrors it.
 
     Parameters
     ----------
-    left : ndarray, shape (bins,), float64
-        Left edges of equal bins on [-1, 1].
+    bins : int
+        Equal bins on [-1, 1].
     threshold : float
         An edge in [0, 1).
 
     Returns
     -------
-    ndarray, shape (bins,), bool
-        True for bins ``[left, right)`` with ``left >= threshold`` or ``right <= -threshold``.
+    int
+        The tail is made of the bins from this one up, and of those below ``bins`` minus it.
 
     Raises
     ------
@@ -78,19 +78,35 @@ def tail_bins(left: NDArray[np.float64], threshold: float) -> NDArray[np.bool_]:
 
     Examples
     --------
-    >>> tail_bins(edges(4)[:-1], 0.5)
-    array([ True, False, False,  True])
+    >>> tail_start(4, 0.5)
+    3
     """
     if not 0 <= threshold < 1:
         raise ThresholdError(f"threshold {threshold:g} is not one: use 0 up to, but not, 1")
-    bins = left.size
-    upper = int(np.abs(edges(bins) - threshold).argmin())
-    if abs(edges(bins)[upper] - threshold) > 1e-12:
+    start = int(np.abs(edges(bins) - threshold).argmin())
+    if abs(edges(bins)[start] - threshold) > 1e-12:
         usable = edges(bins)[bins // 2 + bins % 2 : -1]
         near = [*usable[usable < threshold][-1:], *usable[usable > threshold][:1]]
         raise ThresholdError(
             f"threshold {threshold:g} lies inside a bin; the nearest edges: "
             + ", ".join(f"{edge:.6g}" for edge in near)
         )
+    return start
+
+
+def tail_bins(bins: int, threshold: float) -> NDArray[np.bool_]:
+    """Mark the bins in the tails at `threshold`; see `tail_start`.
+
+    Returns
+    -------
+    ndarray, shape (bins,), bool
+        True for bins ``[left, right)`` with ``left >= threshold`` or ``right <= -threshold``.
+
+    Examples
+    --------
+    >>> tail_bins(4, 0.5)
+    array([ True, False, False,  True])
+    """
+    start = tail_start(bins, threshold)
     number = np.arange(bins)
-    return (number >= upper) | (number < bins - upper)
+    return (number >= start) | (number < bins - start)

@@ -45,19 +45,19 @@ def test_what_rounding_pushed_out_is_counted_at_that_end(bins, value):
 def test_a_tail_is_the_bins_outside_its_threshold(bins, data):
     edges = bin_rule.edges(bins)
     k = data.draw(st.integers(bins // 2 + bins % 2, bins - 1))
-    inside = bin_rule.tail_bins(edges[:-1], edges[k])
+    inside = bin_rule.tail_bins(bins, edges[k])
     assert (inside == ((edges[:-1] >= edges[k]) | (edges[1:] <= -edges[k]))).all()
 
 
 def test_a_threshold_inside_a_bin_is_refused_with_the_nearest_edges():
     with pytest.raises(ThresholdError, match=r"0\.123, 0\.124"):
-        bin_rule.tail_bins(bin_rule.edges()[:-1], 0.1234)
+        bin_rule.tail_bins(2000, 0.1234)
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.0, 2.0, float("nan")])
 def test_a_threshold_that_is_no_cosine_is_refused(threshold):
     with pytest.raises(ThresholdError):
-        bin_rule.tail_bins(bin_rule.edges()[:-1], threshold)
+        bin_rule.tail_bins(2000, threshold)
 
 
 @pytest.mark.parametrize("bins", [-1, 0, 1, 10**7])

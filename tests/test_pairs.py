@@ -1,6 +1,7 @@
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import dask
 import dask.array as da
@@ -16,7 +17,6 @@ from geomsae import cosine_histogram
 from geomsae.errors import ConservationError, DecoderError, GeomsaeError
 from geomsae.pairs import cpu
 from geomsae.pairs.blas import single_threaded_blas
-from geomsae.pairs.panels import PanelCache, make_panel
 from geomsae.pairs.plan import TILE, pairs_in, plan_rectangle, plan_triangle, tiles_along
 from geomsae.pairs.schedule import run
 
@@ -142,29 +142,43 @@ def test_rows_that_are_no_numbers_are_refused_with_their_number(value):
 
 def test_a_lost_row_breaks_the_law_of_sums(monkeypatch):
     rows = np.random.default_rng(0).standard_normal((600, 8)).astype(np.float32) + 1
-    right = cpu.count_triangle
+    right = cpu.add_triangle
 
-    def one_row_doubled(unit, counts):
-        unit = unit.copy()
+    def one_row_doubled(tally, panel, ask):
+        unit = panel.unit.copy()
         unit[3] = unit[4]
-        return right(unit, counts)
+        return right(tally, replace(panel, unit=unit), ask)
 
-    monkeypatch.setattr(cpu, "count_triangle", one_row_doubled)
+    monkeypatch.setattr(cpu, "add_triangle", one_row_doubled)
     with pytest.raises(ConservationError, match="thrown away"):
         cosine_histogram(rows).compute(scheduler="sync")
 
 
 def test_a_lost_count_breaks_the_law_of_pairs(monkeypatch):
-    right = cpu.count_triangle
+    right = cpu.add_triangle
 
-    def one_count_lost(unit, counts):
-        total = right(unit, counts)
-        counts[counts.argmax()] -= 1
+    def one_count_lost(tally, panel, ask):
+        total = right(tally, panel, ask)
+        tally.count[tally.count.argmax()] -= 1
         return total
 
-    monkeypatch.setattr(cpu, "count_triangle", one_count_lost)
+    monkeypatch.setattr(cpu, "add_triangle", one_count_lost)
     with pytest.raises(ConservationError, match="were counted of"):
         cosine_histogram(np.random.default_rng(0).standard_normal((9, 4))).compute(scheduler="sync")
+
+
+def test_a_lost_degree_breaks_the_law_of_degrees(monkeypatch):
+    right = cpu.add_triangle
+
+    def one_degree_lost(tally, panel, ask):
+        total = right(tally, panel, ask)
+        tally.rows.degree[0, -1] -= 1
+        return total
+
+    monkeypatch.setattr(cpu, "add_triangle", one_degree_lost)
+    rows = np.random.default_rng(0).standard_normal((9, 4))
+    with pytest.raises(ConservationError, match=r"degrees at 0\.1"):
+        cosine_histogram(rows, thresholds=[0.1]).compute(scheduler="sync")
 
 
 def test_the_sum_of_squared_cosines_is_conserved():
@@ -205,35 +219,3 @@ def test_every_thread_has_one_blas_thread_and_the_last_to_leave_restores_them():
     with single_threaded_blas():
         assert set(blas_threads().values()) == {1}
     assert blas_threads() == before
-
-
-def test_the_cache_keeps_to_its_budget_and_loads_each_panel_once():
-    cache, loaded = PanelCache(), []
-
-    def get(key, budget):
-        def load():
-            loaded.append(key)
-            return [make_panel(np.ones((10, 10)), "float32")]
-
-        return cache.get(key, load, budget)
-
-    one = get("a", 0)[0].nbytes
-    get("a", 3 * one)
-    assert loaded == ["a"]
-    for key in "bcd":
-        get(key, 3 * one)
-    get("b", 3 * one)
-    assert loaded == list("abcd")
-    get("a", 3 * one)
-    assert loaded == list("abcda")
-
-
-def test_a_panel_that_fails_to_load_is_tried_again():
-    cache = PanelCache()
-
-    def broken():
-        raise OSError("gone")
-
-    with pytest.raises(OSError, match="gone"):
-        cache.get("a", broken, 100)
-    assert cache.get("a", list, 100) == []

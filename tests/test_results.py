@@ -5,7 +5,7 @@ from brute_force import assert_counts, cosines
 import geomsae
 from geomsae.analysis import isotropic_tail
 from geomsae.errors import ConservationError, GeomsaeError, ThresholdError
-from geomsae.results import missing_histograms
+from geomsae.results import missing_histograms, usual_ask
 from geomsae.sources import Wanted
 
 
@@ -62,10 +62,10 @@ def test_rows_of_zero_norm_are_left_out_and_counted(tmp_path, matrix):
 def test_nothing_is_kept_of_a_count_that_breaks_a_law(store, monkeypatch):
     from geomsae.pairs import cpu
 
-    monkeypatch.setattr(cpu, "count_triangle", lambda rows, counts: 0.0)
+    monkeypatch.setattr(cpu, "add_triangle", lambda tally, rows, ask: 0.0)
     with pytest.raises(ConservationError):
         list(geomsae.compute_histograms(store))
-    assert len(missing_histograms(store)) == 4
+    assert len(missing_histograms(store, None, usual_ask())) == 4
 
 
 def test_a_device_that_is_not_here_is_refused(store):

@@ -50,7 +50,7 @@ def tail_fraction(hist: xr.Dataset, threshold: float | Iterable[float] = 0.1) ->
     several = isinstance(threshold, Iterable)
     thresholds = list(threshold) if isinstance(threshold, Iterable) else [threshold]
     tails = xr.DataArray(
-        np.stack([bin_rule.tail_bins(left, t) for t in thresholds]),
+        np.stack([bin_rule.tail_bins(left.size, t) for t in thresholds]),
         dims=("threshold", "cosine"),
         coords={"threshold": ("threshold", thresholds, {"long_name": "least |cosine|"})},
     )
@@ -83,7 +83,7 @@ def tail_table(hist: xr.Dataset, threshold: float = 0.1) -> pd.DataFrame:
     )
     table["n_pairs"] = hist["n_pairs"].values
     table["n_excluded"] = hist["n_excluded"].values
-    in_tail = bin_rule.tail_bins(hist["cosine_left"].values, threshold)
+    in_tail = bin_rule.tail_bins(hist.sizes["cosine"], threshold)
     table["n_tail"] = hist["count"].values[:, in_tail].sum(axis=1)
     table["tail_fraction"] = share.values
     table["isotropic"] = [isotropic_tail(d, threshold) for d in table["d_model"]]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @store_option()
 @wanted_options
-@memory_option
+@memory_option("a quarter")
 @click.option("--dry-run", is_flag=True, help="Print what would be read and written, and stop.")
 @json_option
 def convert(

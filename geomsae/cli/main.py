@@ -9,10 +9,11 @@ import click
 
 import geomsae
 from geomsae.cli.convert import convert
-from geomsae.cli.histogram import histogram
+from geomsae.cli.histogram import histogram, plan
 from geomsae.cli.look import ls, tails
 from geomsae.cli.report import report
 from geomsae.cli.study import demo, reproduce
+from geomsae.cli.verify import verify
 from geomsae.errors import GeomsaeError
 
 
@@ -65,5 +66,5 @@ def main() -> None:
     """
 
 
-for _verb in (convert, ls, histogram, tails, report, reproduce, demo):
+for _verb in (convert, ls, plan, histogram, tails, report, verify, reproduce, demo):
     main.add_command(_verb)

@@ -43,12 +43,18 @@ class _Bytes(click.ParamType):  # type: ignore[type-arg,unused-ignore]
             self.fail(f"{value!r} is no amount of memory: say 2GB or 512MiB", param, ctx)
 
 
-memory_option = click.option(
-    "--memory", type=_Bytes(), help="Most memory to use; else a quarter of what is free."
-)
+def memory_option(otherwise: str) -> Callable[[Command], Command]:
+    """``--memory``: what a verb keeps to, all processes of a machine together."""
+    return click.option(
+        "--memory",
+        type=_Bytes(),
+        metavar="SIZE",
+        help=f"Most memory to use, as 2GB; else {otherwise} of what is free.",
+    )
 
 
-def _precision_option(meaning: str) -> Callable[[Command], Command]:
+def precision_option(meaning: str) -> Callable[[Command], Command]:
+    """``--precision``: arithmetic of the products."""
     return click.option(
         "--precision",
         type=click.Choice(["float32", "float64"]),
@@ -61,7 +67,7 @@ def _precision_option(meaning: str) -> Callable[[Command], Command]:
 def result_options(command: Command) -> Command:
     """Options of every verb that reads histograms: which of them, where a store has several."""
     for option in (
-        _precision_option("Those counted in this arithmetic."),
+        precision_option("Those counted in this arithmetic."),
         click.option("--bins", default=2000, show_default=True, help="Those with so many bins."),
         click.option(
             "--threshold",
@@ -74,10 +80,66 @@ def result_options(command: Command) -> Command:
     return command
 
 
-def count_options(command: Command) -> Command:
-    """Options of every verb that counts pairs: how, and by whom."""
+class _Thresholds(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """Several cosines: 0.1,0.3."""
 
-    @_precision_option("Arithmetic of the products; float64 is the reference to check with.")
+    name = "COSINES"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        """Turn the words into numbers, in rising order."""
+        try:
+            return tuple(sorted({float(word) for word in str(value).split(",")}))
+        except ValueError:
+            self.fail(f"{value!r} is no list of cosines: say 0.1,0.3", param, ctx)
+
+
+def ask_options(command: Command) -> Command:
+    """Options that say what a pass over the pairs is asked: they become an `Ask`."""
+
+    @click.option("--bins", default=2000, show_default=True, help="Equal bins on [-1, 1].")
+    @precision_option("Arithmetic of the products; float64 is the reference to check with.")
+    @click.option(
+        "--degrees",
+        type=_Thresholds(),
+        metavar="COSINES",
+        help="Count the pairs of each feature with |cosine| beyond these; else 0.1,0.2,0.3,0.5.",
+    )
+    @click.option(
+        "--neighbours", type=int, metavar="K", help="Nearest neighbours of each feature; else 1."
+    )
+    @click.option(
+        "--pairs", type=int, metavar="K", help="Most similar and opposite pairs; else 1000."
+    )
+    @click.option("--counts-only", is_flag=True, help="The histogram, and nothing beside it.")
+    @wraps(command)
+    def with_ask(
+        bins: int,
+        precision: str,
+        degrees: tuple[float, ...] | None,
+        neighbours: int | None,
+        pairs: int | None,
+        counts_only: bool,
+        **words: Any,
+    ) -> Any:
+        from geomsae.ask import Ask
+        from geomsae.results import usual_ask
+
+        if not counts_only:
+            ask = usual_ask(bins, precision, degrees, neighbours, pairs)
+        elif (degrees, neighbours, pairs) != (None, None, None):
+            raise click.UsageError("--counts-only leaves --degrees, --neighbours and --pairs out")
+        else:
+            ask = Ask(bins, precision)
+        return command(ask=ask, **words)
+
+    return with_ask
+
+
+def crew_options(command: Command) -> Command:
+    """Options of every verb that counts pairs: on what, by whom, and in how much memory."""
+
     @click.option(
         "--device",
         type=click.Choice(["auto", "cpu", "gpu"]),
@@ -90,6 +152,7 @@ def count_options(command: Command) -> Command:
         metavar="ADDRESS-or-FILE",
         help="An existing Dask cluster, else the processors of this machine.",
     )
+    @memory_option("half")
     @wraps(command)
     def with_cluster(scheduler: str | None, **words: Any) -> Any:
         if scheduler is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from geomsae.cli.histogram import count_pairs
-from geomsae.cli.options import count_options, store_option
+from geomsae.cli.options import crew_options, precision_option, store_option
 from geomsae.cli.report import draw_report
 
 
@@ -44,8 +44,9 @@ def demo(location: str) -> None:
 
 @click.command()
 @store_option()
-@count_options
-def reproduce(location: str, precision: str, device: str) -> None:
+@precision_option("Arithmetic of the products; float64 is the reference to check with.")
+@crew_options
+def reproduce(location: str, precision: str, device: str, memory: int | None) -> None:
     """Repeat the published study of Gemma Scope, from the Hub to the report.
 
     Its 32 dictionaries of Gemma 2 2B and 9B (5 GB of decoders) are fetched at their newest
@@ -54,9 +55,10 @@ def reproduce(location: str, precision: str, device: str) -> None:
     """
     import geomsae
     from geomsae.cli.convert import bring
+    from geomsae.results import usual_ask
     from geomsae.study.published import published_offers
 
     store = geomsae.open_store(location, create=True)
-    ids = bring(published_offers(), store)
-    count_pairs(store, ids, precision=precision, device=device)
+    ids = bring(published_offers(), store, memory)
+    count_pairs(store, ids, usual_ask(precision=precision), device, memory)
     draw_report(store, precision=precision)

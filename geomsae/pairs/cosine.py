@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from operator import getitem
 from typing import Any
 
 import dask.array as da
 import numpy as np
 import xarray as xr
-from dask.delayed import delayed
+from dask.highlevelgraph import HighLevelGraph
 
-from geomsae.bins import DEFAULT_BINS, check_bins
-from geomsae.errors import DecoderError, GeomsaeError
+from geomsae.ask import Ask
+from geomsae.bins import DEFAULT_BINS
+from geomsae.errors import DecoderError
+from geomsae.features import Variable, features
 from geomsae.histogram import histogram
-from geomsae.pairs.count import Counted, add, count_super_tile
+from geomsae.pairs.count import count_super_tile
 from geomsae.pairs.panels import Panel, make_panel
 from geomsae.pairs.plan import (
     TILE,
@@ -22,11 +28,10 @@ from geomsae.pairs.plan import (
     tile_rows,
     tiles_along,
 )
+from geomsae.pairs.tally import Floors, Tally
 
-PRECISIONS = ("float32", "float64")
-"""Arithmetic of the products: ``float32``, and ``float64`` as the reference to check it with."""
-
-_ADDED_AT_ONCE = 32
+_ABSORBED_AT_ONCE = 32
+"""Tallies that one task takes in: few enough that they do not pile up."""
 
 
 def cosine_histogram(
@@ -35,8 +40,11 @@ def cosine_histogram(
     *,
     bins: int = DEFAULT_BINS,
     precision: str = "float32",
+    thresholds: Iterable[float] = (),
+    neighbours: int = 0,
+    pairs: int = 0,
 ) -> xr.Dataset:
-    """Histogram of the cosine similarity of pairs of rows.
+    """Histogram of the cosine similarity of pairs of rows, and what else one pass can tell.
 
     Each row is divided by its norm, taken in float64, and rounded to `precision`; every unordered
     pair of rows of `w` is counted once, or every pair of a row of `w` and a row of `v`. Rows of
@@ -53,15 +61,30 @@ def cosine_histogram(
         Number of equal bins on [-1, 1], each half-open ``[left, right)`` but for the last.
     precision : {"float32", "float64"}
         Arithmetic of the products.
+    thresholds : iterable of float
+        For each feature, count its pairs in the tails at each of these: its degree. Each lies on
+        an edge of the bins, in (0, 1).
+    neighbours : int
+        For each feature, find so many nearest neighbours, and the most opposite one.
+    pairs : int
+        Find so many of the most similar pairs, and of the most opposite ones.
 
     Returns
     -------
     Dataset, dims (cosine,)
         Lazy; ``compute`` runs on any Dask scheduler. ``count`` (cosine) int64 adds up to
         ``n_pairs`` exactly; ``n_excluded`` are the rows left out. Scalar coordinates of `w` stay.
+        With `thresholds`, ``degree`` (feature, threshold) int64. With `neighbours`, ``nearest`` and
+        ``nearest_cosine`` (feature, rank), ``opposite`` and ``opposite_cosine`` (feature): numbers
+        of rows, -1 where there is none, and cosines, NaN there. With `pairs`, ``top_similar`` and
+        ``top_opposite`` (pair, member), and ``top_similar_cosine`` and ``top_opposite_cosine``
+        (pair). Of two matrices the members of a pair are a row of `w` and a row of `v`, and what is
+        said of the features of `v` begins with ``other_``, along ``other_feature``.
 
     Raises
     ------
+    GeomsaeError
+        If something cannot be asked, as a threshold that is no edge.
     DecoderError
         If a matrix has not two dimensions or no real numbers, or the two disagree in theirs; when
         computed, if rows are NaN or infinite.
@@ -70,7 +93,8 @@ def cosine_histogram(
     -----
     At every bin edge, the number of pairs below it differs from that of float64 arithmetic by no
     more than the pairs within 2e-6 of that edge. The counts are the same, bit for bit, on machines
-    of one kind, whatever the scheduler and the number of workers.
+    of one kind, whatever the scheduler and the number of workers. Of neighbours with equal cosines
+    the one with the lower number comes first.
 
     Examples
     --------
@@ -80,52 +104,34 @@ def cosine_histogram(
     array([0, 0, 3, 0])
     >>> int(hist.n_pairs)
     3
+    >>> cosine_histogram(np.array([[2, 0], [1, 1], [0, 3]]), neighbours=1).nearest.values
+    array([[1],
+           [0],
+           [1]])
     """
-    bins = check_bins(bins)
-    check_precision(precision)
+    ask = Ask(bins, precision, tuple(thresholds), neighbours, pairs)
     first, coords = _matrix(w)
-    row_panels = _panels(first, precision)
-    if v is None:
-        col_panels = row_panels
-        plan = plan_triangle(first.shape[0])
-    else:
+    n, m, second = first.shape[0], None, None
+    if v is not None:
         second, other = _matrix(v)
         if first.shape[1] != second.shape[1]:
             raise DecoderError(
                 f"rows of {first.shape[1]} and of {second.shape[1]} dimensions have no cosine: "
                 "they are directions of different spaces"
             )
-        col_panels = _panels(second, precision)
-        plan = plan_rectangle(first.shape[0], second.shape[0])
+        m = second.shape[0]
         coords = {k: c for k, c in coords.items() if k in other and c.equals(other[k])}
-    parts = [_count(super_tile, row_panels, col_panels, bins) for super_tile in plan]
-    while len(parts) > 1:
-        parts = [
-            delayed(add, pure=False)(parts[i : i + _ADDED_AT_ONCE])
-            for i in range(0, len(parts), _ADDED_AT_ONCE)
-        ]
-    sides = row_panels if v is None else row_panels + col_panels
-    excluded = delayed(_excluded, pure=False)(sides)
+    graph = _Graph(ask, first, second)
     dataset = histogram(
-        da.from_delayed(parts[0].count, (bins,), np.int64),
-        da.from_delayed(delayed(np.int64)(parts[0].n_pairs), (), np.int64),
-        da.from_delayed(excluded, (), np.int64),
+        graph.array("count", (bins,), np.int64),
+        graph.array("n_pairs", (), np.int64),
+        graph.array("n_excluded", (), np.int64),
         coords,
     )
-    return dataset.assign_attrs(precision=precision)
-
-
-def check_precision(precision: str) -> str:
-    """Return `precision` if it is one of `PRECISIONS`.
-
-    Raises
-    ------
-    GeomsaeError
-        If it is not.
-    """
-    if precision not in PRECISIONS:
-        raise GeomsaeError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
-    return precision
+    found = features(
+        ask, n, m, lambda variable: graph.array(variable.name, variable.shape, variable.dtype)
+    )
+    return dataset.merge(found).assign_attrs(precision=precision)
 
 
 def _matrix(w: Any) -> tuple[Any, dict[Any, xr.DataArray]]:
@@ -146,37 +152,102 @@ def _matrix(w: Any) -> tuple[Any, dict[Any, xr.DataArray]]:
     return w, coords
 
 
-def _panels(w: Any, precision: str) -> list[Any]:
-    """One lazy panel per tile of rows."""
-    if isinstance(w, da.Array):
-        blocks = w.rechunk({0: TILE, 1: -1}).to_delayed()[:, 0].tolist()
-    else:
-        spans = (tile_rows(tile, len(w)) for tile in range(tiles_along(len(w))))
-        blocks = [w[start:stop] for start, stop in spans]
-    return [
-        delayed(make_panel, pure=False)(block, precision, tile * TILE)
-        for tile, block in enumerate(blocks)
-    ]
+class _Graph:
+    """The tasks behind a lazy histogram, and arrays that hang on them.
+
+    Written down by hand: there are as many tasks as super-tiles, and making each of them an object
+    of its own would take longer than some of them run.
+    """
+
+    def __init__(self, ask: Ask, w: Any, v: Any) -> None:
+        self._name = f"cosine-histogram-{uuid.uuid4().hex}"
+        self._tasks: dict[Any, Any] = {}
+        self._layers: dict[str, Any] = {self._name: self._tasks}
+        self._needs: dict[str, set[str]] = {self._name: set()}
+        n, m = w.shape[0], None if v is None else v.shape[0]
+        rows = self._panels("rows", w, ask.precision)
+        cols = rows if v is None else self._panels("cols", v, ask.precision)
+        plan = plan_triangle(n) if m is None else plan_rectangle(n, m)
+        floors = (self._name, "floors")
+        self._tasks[floors] = (Floors.none, ask, n, m)
+        whole: Any = None
+        for first in range(0, len(plan), _ABSORBED_AT_ONCE):
+            parts = []
+            for number, part in enumerate(plan[first : first + _ABSORBED_AT_ONCE], first):
+                parts.append((self._name, "part", number))
+                sides = [rows[tile] for tile in part.rows], [cols[tile] for tile in part.cols]
+                sizes = n, n if m is None else m
+                self._tasks[parts[-1]] = (_count_from, part, *sides, ask, floors, *sizes)
+            before, whole = whole, (self._name, "whole", first)
+            self._tasks[whole] = (_absorb, before, parts, ask, n, m)
+        self._found = (self._name, "found")
+        panels = rows if v is None else rows + cols
+        self._tasks[self._found] = (_found, whole, panels)
+
+    def _panels(self, side: str, w: Any, precision: str) -> list[Any]:
+        """One panel per tile of rows: the keys of the tasks that make them."""
+        if isinstance(w, da.Array):
+            w = w.rechunk({0: TILE, 1: -1})
+            self._layers.update(w.dask.layers)
+            self._needs.update({name: set(needs) for name, needs in w.dask.dependencies.items()})
+            self._needs[self._name].add(w.name)
+            blocks: list[Any] = [(w.name, tile, 0) for tile in range(w.numblocks[0])]
+        else:
+            spans = (tile_rows(tile, len(w)) for tile in range(tiles_along(len(w))))
+            blocks = [w[start:stop] for start, stop in spans]
+        keys = [(self._name, side, tile) for tile in range(len(blocks))]
+        for tile, (key, block) in enumerate(zip(keys, blocks, strict=True)):
+            self._tasks[key] = (make_panel, block, precision, tile * TILE)
+        return keys
+
+    def array(self, name: str, shape: tuple[int, ...], dtype: Any) -> da.Array:
+        """One of the answers, as a lazy array of one block."""
+        layer = f"{name}-{self._name}"
+        key = (layer, *(0 for _ in shape))
+        layers = {**self._layers, layer: {key: (getitem, self._found, name)}}
+        graph = HighLevelGraph(layers, {**self._needs, layer: {self._name}})
+        return da.Array(graph, layer, tuple((size,) for size in shape), dtype)
 
 
-def _count(super_tile: SuperTile, row_panels: list[Any], col_panels: list[Any], bins: int) -> Any:
-    """One lazy super-tile, which depends on its own panels alone."""
-    return delayed(_count_from, pure=False)(
-        super_tile,
-        [row_panels[tile] for tile in super_tile.rows],
-        [col_panels[tile] for tile in super_tile.cols],
-        bins,
-    )
+def _count_from(
+    super_tile: SuperTile,
+    rows: list[Panel],
+    cols: list[Panel],
+    ask: Ask,
+    floors: Floors,
+    n: int,
+    m: int,
+) -> Tally:
+    row_side = _Given(rows, super_tile.rows.start, n)
+    col_side = _Given(cols, super_tile.cols.start, m)
+    return count_super_tile(super_tile, row_side, col_side, ask, floors)
 
 
-def _count_from(super_tile: SuperTile, rows: list[Panel], cols: list[Panel], bins: int) -> Counted:
-    return count_super_tile(
-        super_tile,
-        lambda tile: rows[tile - super_tile.rows.start],
-        lambda tile: cols[tile - super_tile.cols.start],
-        bins,
-    )
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """Some of the rows along one side, in memory already."""
+
+    panels: list[Panel]
+    first: int
+    n: int
+
+    def panel(self, tile: int) -> Panel:
+        return self.panels[tile - self.first]
+
+    def ahead(self, tile: int) -> None:
+        """Nothing is left to be made ready."""
 
 
-def _excluded(panels: list[Panel]) -> np.int64:
-    return np.int64(sum(panel.n_excluded for panel in panels))
+def _absorb(whole: Tally | None, parts: list[Tally], ask: Ask, n: int, m: int | None) -> Tally:
+    """What was found before, and in some more super-tiles, without a change to what was given."""
+    more = Tally.empty(ask, range(n), None if m is None else range(m))
+    for part in parts if whole is None else [whole, *parts]:
+        more.absorb(part)
+    return more
+
+
+def _found(whole: Tally, panels: list[Panel]) -> dict[str, Any]:
+    """Every answer, by its name."""
+    excluded = sum(len(panel.directed) - panel.n_directed for panel in panels)
+    totals = {"n_pairs": np.int64(whole.n_pairs), "n_excluded": np.int64(excluded)}
+    return {"count": whole.count, **totals, **whole.found()}

@@ -15,8 +15,10 @@ TILE = 2048
 STRIP = 256
 """Rows of a tile on the diagonal that are multiplied at once: little is wasted above it."""
 
+LARGEST_SIDE = 8
+"""Tiles along a side of the largest super-tile."""
+
 _TASKS_A_SIDE = 16
-_LARGEST_SIDE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,7 @@ class SuperTile:
     rows, cols : range
         Numbers of the tiles along each side.
     triangle : bool
-        Whether both sides are the same dictionary: then only tiles on and below the diagonal.
+        Whether both sides are the same features: then only tiles on and below the diagonal.
     """
 
     rows: range
@@ -37,10 +39,23 @@ class SuperTile:
 
     def tiles(self) -> Iterator[tuple[int, int]]:
         """The tiles in it, row by row."""
-        for row in self.rows:
-            for col in self.cols:
-                if not self.triangle or col <= row:
-                    yield row, col
+        for block, cols in self.walk(1):
+            for col in cols:
+                yield block.start, col
+
+    def walk(self, held: int) -> Iterator[tuple[range, range]]:
+        """The order of the work: blocks of rows that are held, and the columns that pass by them.
+
+        Both rise, so that whoever comes first of two equal neighbours has the lower number.
+
+        Parameters
+        ----------
+        held : int
+            Rows of tiles in a block, at most.
+        """
+        for start in range(self.rows.start, self.rows.stop, held):
+            block = range(start, min(start + held, self.rows.stop))
+            yield block, range(self.cols.start, block.stop) if self.triangle else self.cols
 
 
 def tiles_along(n: int) -> int:
@@ -51,6 +66,11 @@ def tiles_along(n: int) -> int:
 def tile_rows(tile: int, n: int) -> tuple[int, int]:
     """The first row of a tile and the row after its last."""
     return tile * TILE, min((tile + 1) * TILE, n)
+
+
+def span_rows(tiles: range, n: int) -> range:
+    """The numbers of the rows of neighbouring tiles."""
+    return range(tiles.start * TILE, min(tiles.stop * TILE, n))
 
 
 def plan_triangle(n: int) -> list[SuperTile]:
@@ -79,7 +99,7 @@ def plan_rectangle(n: int, m: int) -> list[SuperTile]:
 
 def _spans(tiles: int) -> list[range]:
     """Cut a side into super-tiles, the same way whatever the machine."""
-    side = min(max(1, tiles // _TASKS_A_SIDE), _LARGEST_SIDE)
+    side = min(max(1, tiles // _TASKS_A_SIDE), LARGEST_SIDE)
     return [range(first, min(first + side, tiles)) for first in range(0, tiles, side)]
 
 
@@ -93,13 +113,5 @@ def pairs_in(super_tile: SuperTile, n: int, m: int) -> int:
     n, m : int
         Rows on each side.
     """
-    total = 0
-    for row, col in super_tile.tiles():
-        first, stop = tile_rows(row, n)
-        height = stop - first
-        if super_tile.triangle and row == col:
-            total += height * (height - 1) // 2
-        else:
-            first, stop = tile_rows(col, m)
-            total += height * (stop - first)
-    return total
+    height, width = len(span_rows(super_tile.rows, n)), len(span_rows(super_tile.cols, m))
+    return height * (height - 1) // 2 if super_tile.triangle else height * width

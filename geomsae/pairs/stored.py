@@ -7,16 +7,16 @@ from functools import lru_cache
 from typing import Any
 
 import zarr
-from zarr.buffer.cpu import NDBuffer
 
-from geomsae.pairs.count import Counted, count_super_tile
+from geomsae.ask import Ask
+from geomsae.pairs.cache import PanelCache
+from geomsae.pairs.count import count_super_tile
 from geomsae.pairs.memory import empty
-from geomsae.pairs.panels import Panel, PanelCache, make_panel
+from geomsae.pairs.panels import Panel, make_panel
 from geomsae.pairs.plan import TILE, SuperTile
+from geomsae.pairs.tally import Floors, Tally
 from geomsae.store.hierarchy import Hierarchy
-
-PANEL_BYTES = 1 << 28
-"""Bytes of normalised rows that a process keeps: a dictionary of Gemma Scope's usual size."""
+from geomsae.store.rows import read_rows
 
 _cache = PanelCache()
 
@@ -33,45 +33,90 @@ class StoredDecoder:
         The dictionary.
     sha256 : str
         Checksum of its values, so that no worker mistakes another for it.
+    n : int
+        Its rows.
+    run : int
+        Rows that are read at a time: those of a tile, or of a chunk that holds several.
     precision : str
         What its unit rows are rounded to.
+    budget : int
+        Bytes of panels that a process keeps.
     """
 
     location: str
     id: str
     sha256: str
+    n: int
+    run: int
     precision: str
+    budget: int
 
     def panel(self, tile: int) -> Panel:
         """The normalised rows of one tile."""
-        rows = max(TILE, int(_open(self.location, self.id).chunks[0]))
-        run = tile * TILE // rows
-        panels = _cache.get((self, run), lambda: self._load(run * rows, rows), PANEL_BYTES)
-        return panels[tile - run * rows // TILE]
+        run, key = self._run_of(tile)
+        return _cache.get(key, lambda: self._load(run), self.budget)[tile - run // TILE]
 
-    def _load(self, start: int, rows: int) -> list[Panel]:
-        """The panels of all tiles that share a chunk, which is read once."""
+    def ahead(self, tile: int) -> None:
+        """Have the rows of a tile read that is asked for next."""
+        run, key = self._run_of(tile)
+        _cache.ahead(key, lambda: self._load(run), self.budget)
+
+    def _run_of(self, tile: int) -> tuple[int, tuple[str, ...]]:
+        """The first row of the run that a tile lies in, and what tells that run from all others."""
+        first = tile * TILE // self.run * self.run
+        return first, (self.location, self.id, self.sha256, self.precision, str(first))
+
+    def _load(self, first: int) -> list[Panel]:
+        """The panels of all tiles that share a run."""
         weights = _open(self.location, self.id)
-        block = empty((min(rows, weights.shape[0] - start), weights.shape[1]), weights.dtype.name)
-        part = (slice(start, start + len(block)), slice(None))
-        weights.get_basic_selection(part, out=NDBuffer.from_numpy_array(block))
+        block = empty((min(self.run, self.n - first), weights.shape[1]), weights.dtype.name)
+        read_rows(weights, first, block)
         return [
-            make_panel(block[first : first + TILE], self.precision, start + first, overwrite=True)
-            for first in range(0, len(block), TILE)
+            make_panel(block[start : start + TILE], self.precision, first + start, overwrite=True)
+            for start in range(0, len(block), TILE)
         ]
 
 
-def count_stored(decoder: StoredDecoder, super_tile: SuperTile, bins: int) -> Counted:
-    """Count one super-tile of a stored decoder: the task that Dask schedules."""
-    return count_super_tile(super_tile, decoder.panel, decoder.panel, bins)
+def count_stored(
+    decoder: StoredDecoder,
+    super_tile: SuperTile,
+    ask: Ask,
+    held: int,
+    then: SuperTile | None = None,
+) -> Tally:
+    """Count one super-tile of a stored decoder: the task that Dask schedules.
+
+    Parameters
+    ----------
+    decoder : StoredDecoder
+        Whose features they are.
+    super_tile : SuperTile
+        What to count.
+    ask : Ask
+        What is to be found out.
+    held : int
+        Panels of rows to hold at a time.
+    then : SuperTile, optional
+        What will be counted next, so that its first rows are read meanwhile.
+    """
+    if then is not None:
+        decoder.ahead(then.rows.start)
+        decoder.ahead(then.cols.start)
+    return count_super_tile(super_tile, decoder, decoder, ask, _floors(decoder, ask), held)
 
 
 def forget() -> None:
     """Let go of the panels and files that this process keeps."""
     _cache.clear()
     _open.cache_clear()
+    _floors.cache_clear()
 
 
 @lru_cache(maxsize=8)
 def _open(location: str, id: str) -> Any:
     return zarr.open_array(Hierarchy(location).zarr_store(), path=f"{id}/W_dec", mode="r")
+
+
+@lru_cache(maxsize=1)
+def _floors(decoder: StoredDecoder, ask: Ask) -> Floors:
+    return Floors.none(ask, decoder.n)

@@ -25,6 +25,8 @@ from geomsae.store.layout import COMPLETE, FORMAT, KIND
 
 _METADATA = "zarr.json"
 
+_REPLACED = "_replaced"
+
 _KEPT = "kept-"
 _KEPT_SECONDS = 7 * 24 * 3600
 
@@ -125,7 +127,11 @@ class Hierarchy:
                 yield from self.complete(kind, f"{path}/{name}" if path else name)
 
     @contextlib.contextmanager
-    def staging(self, source: str = "") -> Iterator[Path]:
+    def staging(
+        self,
+        source: str = "",
+        keep_after: tuple[type[BaseException], ...] = (KeyboardInterrupt, LinkError),
+    ) -> Iterator[Path]:
         """A folder beside the hierarchy to build groups in; `commit` moves them, all or nothing.
 
         What a killed process left there is removed by the next one.
@@ -135,6 +141,8 @@ class Hierarchy:
         source : str
             What is built, if it is worth to be gone on with: then the folder of an interrupted run
             is found again as it was, within a week.
+        keep_after : tuple of exceptions
+            What counts as an interruption.
         """
         if not self.is_local:
             raise StoreError(f"{self.location} can only be read: write to a local store")
@@ -149,7 +157,7 @@ class Hierarchy:
                     stage.mkdir(exist_ok=bool(source))
                     os.utime(stage)
                     yield stage
-                except (KeyboardInterrupt, LinkError):
+                except keep_after:
                     keep = bool(source)
                     raise
                 finally:
@@ -159,8 +167,15 @@ class Hierarchy:
             with contextlib.suppress(OSError):
                 work.rmdir()  # empty, unless another process works here
 
-    def commit(self, stage: Path) -> None:
+    def commit(self, stage: Path, replaced: str = "") -> None:
         """Move everything in `stage` into the hierarchy.
+
+        Parameters
+        ----------
+        stage : Path
+            As `staging` gave it.
+        replaced : str
+            A group that makes room first, if it is there: between the two moves there is none.
 
         Raises
         ------
@@ -173,8 +188,11 @@ class Hierarchy:
             attributes = {KIND: "store", "format": FORMAT}
             metadata = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
             _replace(root / _METADATA, json.dumps(metadata, indent=2), stage)
+        if replaced and (root / replaced).exists():
+            (root / replaced).rename(stage / _REPLACED)
         for child in sorted(path for path in stage.iterdir() if path.is_dir()):
-            _graft(child, root / child.name)
+            if child.name != _REPLACED:
+                _graft(child, root / child.name)
 
     def _at(self, *parts: str) -> str:
         return "/".join([self.root.rstrip("/"), *(part for part in parts if part)])

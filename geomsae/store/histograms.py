@@ -69,9 +69,9 @@ def write_histogram(
         hierarchy.commit(stage)
 
 
-def checksum(count: NDArray[np.int64]) -> str:
-    """SHA-256 of counts as little-endian int64: no law on sums sees one pair in the next bin."""
-    return hashlib.sha256(count.astype("<i8").tobytes()).hexdigest()
+def checksum(values: NDArray[Any]) -> str:
+    """SHA-256 of values, little-endian: no law on sums sees one pair in the next bin."""
+    return hashlib.sha256(values.astype(values.dtype.newbyteorder("<")).tobytes()).hexdigest()
 
 
 def read_histograms(

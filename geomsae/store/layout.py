@@ -8,6 +8,9 @@ The store is one Zarr v3 hierarchy. The group at a dictionary's id holds its dec
         results/histogram_2000_float32
             count   (cosine) int64
             cosine, cosine_left, cosine_right
+        results/features_2000_float32
+            degree  (feature, threshold) int64
+            nearest (feature, rank)      int64, and others beside it
 
 Unfinished work and locks lie beside it, in ``<store>-work``.
 """
@@ -25,7 +28,7 @@ FORMAT = 1
 """The version of this layout. A store of a later one is not read."""
 
 KIND = "geomsae"
-"""The attribute that says what a group is: ``store``, ``decoder`` or ``histogram``."""
+"""The attribute that says what a group is: ``store``, ``decoder``, ``histogram`` or ``features``."""
 
 COMPLETE = "complete"
 """What the attribute ``status`` of a finished group says, written after everything else."""
@@ -49,6 +52,11 @@ def chunk_rows(n_features: int, d_model: int) -> int:
 def histogram_path(id: str, bins: int, precision: str) -> str:
     """Where the histogram of a dictionary is kept."""
     return f"{id}/{RESULTS}/histogram_{bins}_{precision}"
+
+
+def features_path(id: str, bins: int, precision: str) -> str:
+    """Where is kept what the same pass told about features and pairs."""
+    return f"{id}/{RESULTS}/features_{bins}_{precision}"
 
 
 def create_array(

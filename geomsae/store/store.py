@@ -15,12 +15,15 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from geomsae.ask import Ask
 from geomsae.bins import DEFAULT_BINS, check_bins
 from geomsae.dictionary import LABELS, SIZES, Dictionary
 from geomsae.errors import SelectionError
+from geomsae.labels import DIMENSION
 from geomsae.sources import Decoder, Wanted
 from geomsae.sources.selection import refuse, select
 from geomsae.store.decoders import read_decoder, read_norms, write_decoder
+from geomsae.store.features import asked_before, read_features, write_features
 from geomsae.store.hierarchy import Hierarchy
 from geomsae.store.histograms import read_histograms, write_histogram
 from geomsae.store.layout import COMPLETE, histogram_path
@@ -180,6 +183,81 @@ class Store:
         """
         return read_histograms(self.hierarchy, self.decoders.items(), check_bins(bins), precision)
 
+    def features(
+        self, id: str, bins: int = DEFAULT_BINS, precision: str = "float32"
+    ) -> xr.Dataset:
+        """What is known about each feature of a dictionary.
+
+        Parameters
+        ----------
+        id : str
+            The dictionary.
+        bins, precision : int, str
+            Of the pass over the pairs that told.
+
+        Returns
+        -------
+        Dataset, dims (feature, threshold, rank)
+            As far as they were asked for, ``degree`` (feature, threshold), the pairs of each feature
+            in the tails; ``nearest`` (feature, rank) and ``opposite`` (feature), the numbers of its
+            nearest neighbours and of the most opposite feature, -1 where there is none;
+            ``nearest_cosine`` and ``opposite_cosine``. ``norm`` (feature) and the labels of the
+            dictionary are coordinates. Rows are numbered as published, from 0.
+
+        Raises
+        ------
+        SelectionError
+            If the store has no such dictionary.
+        StoreError
+            If nothing is known, or it is not what was written.
+        """
+        found = read_features(self.hierarchy, self._known(id), bins, precision)
+        mine = found[[name for name in found if "feature" in found[name].dims]]
+        mine = mine.assign_coords(norm=("feature", self.norms(id), {"long_name": "norm"}))
+        return mine.assign_coords(self._coordinates(id))
+
+    def pairs(self, id: str, bins: int = DEFAULT_BINS, precision: str = "float32") -> xr.Dataset:
+        """The most similar and the most opposite pairs of features of a dictionary.
+
+        Parameters
+        ----------
+        id : str
+            The dictionary.
+        bins, precision : int, str
+            Of the pass over the pairs that told.
+
+        Returns
+        -------
+        Dataset, dims (pair, member)
+            ``top_similar`` and ``top_opposite`` (pair, member), the numbers of the two features, and
+            ``top_similar_cosine`` and ``top_opposite_cosine`` (pair), the most extreme first; -1 and
+            NaN where there are no more.
+
+        Raises
+        ------
+        SelectionError
+            If the store has no such dictionary.
+        StoreError
+            If nothing is known, or it is not what was written.
+        """
+        found = read_features(self.hierarchy, self._known(id), bins, precision)
+        named = [name for name in found if "pair" in found[name].dims]
+        return found[named].drop_vars(["threshold", "rank"], errors="ignore").assign_coords(
+            self._coordinates(id)
+        )
+
+    def _known(self, id: str) -> str:
+        self.attributes(id)
+        return id
+
+    def _coordinates(self, id: str) -> dict[str, Any]:
+        labels = Dictionary.from_json(self.attributes(id)).coordinates()
+        return {DIMENSION: id, **labels}
+
+    def asked_before(self, id: str, bins: int, precision: str) -> Ask | None:
+        """What the pass was asked that told about the features of a dictionary, if one did."""
+        return asked_before(self.hierarchy, id, bins, precision)
+
     def has_histogram(self, id: str, bins: int, precision: str) -> bool:
         """Whether a finished histogram of this dictionary is there."""
         attributes = self.hierarchy.attributes(histogram_path(id, bins, precision))
@@ -195,6 +273,10 @@ class Store:
     def add_histogram(self, id: str, dataset: xr.Dataset, made: dict[str, str]) -> None:
         """Write the histogram of a dictionary, with how it was made."""
         write_histogram(self.hierarchy, id, dataset, made)
+
+    def add_features(self, id: str, ask: Ask, dataset: xr.Dataset, made: dict[str, str]) -> None:
+        """Write what is known about the features of a dictionary, in the place of what was."""
+        write_features(self.hierarchy, id, ask, dataset, made)
 
     def __repr__(self) -> str:
         table = self.catalog()

@@ -1,0 +1,86 @@
+"""What is counted so far of one dictionary: kept beside the store, so that it survives a kill.
+
+It is no group of the hierarchy, and nobody takes it for a result.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geomsae.store.hierarchy import Hierarchy
+
+_FILE = "so_far.npz"
+_SOURCE = "source"
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class Partial:
+    """A file of arrays that is whole or not there, and belongs to one piece of work alone.
+
+    Parameters
+    ----------
+    folder : Path
+        Where it lies.
+    source : str
+        What the work is.
+    """
+
+    def __init__(self, folder: Path, source: str) -> None:
+        self._file = folder / _FILE
+        self._source = np.frombuffer(source.encode(), np.uint8)
+
+    def load(self) -> Arrays | None:
+        """What an interrupted run left; None where there is nothing, or nothing whole."""
+        try:
+            with np.load(self._file, allow_pickle=False) as file:
+                found = {name: file[name] for name in file.files}
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, zipfile.BadZipFile):
+            self.remove()
+            return None
+        if not np.array_equal(found.pop(_SOURCE, np.empty(0)), self._source):
+            return None
+        return found
+
+    def save(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Keep arrays in the place of what was kept before."""
+        written = self._file.with_suffix(".new")
+        with written.open("wb") as file:
+            np.savez(file, allow_pickle=False, **{_SOURCE: self._source, **arrays})
+            file.flush()
+            os.fsync(file.fileno())
+        written.replace(self._file)
+
+    def remove(self) -> None:
+        """Forget what was kept."""
+        self._file.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def partial(hierarchy: Hierarchy, **source: Any) -> Iterator[Partial]:
+    """Hold the only right to a piece of work, and what an interrupted run left of it.
+
+    Whoever comes second waits until the first is done. At the end what was kept is removed; after
+    an error it stays, for a week.
+
+    Parameters
+    ----------
+    hierarchy : Hierarchy
+        The store.
+    **source
+        What the work is, in plain values.
+    """
+    named = json.dumps(source, sort_keys=True)
+    with hierarchy.staging(f"count {named}", keep_after=(BaseException,)) as folder:
+        yield Partial(folder, named)
