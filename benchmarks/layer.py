@@ -24,6 +24,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+import dask
 import numpy as np
 import threadpoolctl
 from dask.system import CPU_COUNT
@@ -31,7 +32,9 @@ from dask.system import CPU_COUNT
 import geomsae
 from benchmarks.measure import Meter, available_bytes, print_table, versions
 from geomsae.bins import DEFAULT_BINS
-from geomsae.pairs.plan import STRIP, TILE, SuperTile, plan_triangle, tile_rows
+from geomsae.pairs import blas
+from geomsae.memory import empty
+from geomsae.pairs.plan import TILE, SuperTile, plan_triangle, tile_rows
 from geomsae.sources.random import RandomDecoder
 
 if TYPE_CHECKING:
@@ -81,14 +84,29 @@ def unit(rows: Array) -> Array:
     return rows
 
 
-def through_store(task: Task, meter: Meter) -> int:
+COUNTS_ALONE: dict[str, Any] = {"thresholds": (), "neighbours": 0, "pairs": 0}
+
+
+def through_store(task: Task, meter: Meter, **asked: Any) -> int:
     """Count with ``compute_histograms``, from and into a store."""
     store = task.store()
     for results in Path(store.location).rglob("results"):
         shutil.rmtree(results)
     with meter:
-        list(geomsae.compute_histograms(store))
+        list(geomsae.compute_histograms(store, **(asked or COUNTS_ALONE)))
     return int(store.histograms()["count"].sum())
+
+
+def with_features(task: Task, meter: Meter) -> int:
+    """Find degrees at four thresholds, nearest neighbours and 1,000 extreme pairs as well."""
+    thresholds = (0.1, 0.2, 0.3, 0.5)
+    return through_store(task, meter, thresholds=thresholds, neighbours=1, pairs=1000)
+
+
+def on_one_thread(task: Task, meter: Meter) -> int:
+    """Count as `through_store` does, on one thread."""
+    with dask.config.set(num_workers=1):
+        return through_store(task, meter)
 
 
 def in_memory(task: Task, meter: Meter) -> int:
@@ -99,31 +117,29 @@ def in_memory(task: Task, meter: Meter) -> int:
     return int(histogram["count"].sum())
 
 
-def tile_products(task: Task, meter: Meter) -> None:
+def tile_products(task: Task, meter: Meter, threads: int = CPU_COUNT) -> None:
     """Multiply the tiles that the plan has, on as many threads, and count nothing."""
     rows = unit(task.rows())
-    buffers: dict[int, Array] = {}
+    local = threading.local()
 
     def multiply(super_tile: SuperTile) -> None:
-        thread = threading.get_ident()
-        if thread not in buffers:
-            buffers[thread] = np.empty(TILE * TILE, np.float32)
-        for part, cols in _products(super_tile, rows):
-            out = buffers[thread][: len(part) * len(cols)].reshape(len(part), len(cols))
-            np.matmul(part, cols.T, out=out)
+        if not hasattr(local, "room"):
+            local.room = empty((TILE * TILE,), "float32")
+        for row, col in super_tile.tiles():
+            one, other = (rows[slice(*tile_rows(tile, task.n))] for tile in (row, col))
+            out = local.room[: len(one) * len(other)].reshape(len(one), len(other))
+            if row == col:
+                blas.gram(one, out)
+            else:
+                blas.product(one, other, out)
 
-    with threadpoolctl.threadpool_limits(1, "blas"), ThreadPoolExecutor(CPU_COUNT) as pool, meter:
+    with blas.single_threaded_blas(), ThreadPoolExecutor(threads) as pool, meter:
         list(pool.map(multiply, plan_triangle(task.n)))
 
 
-def _products(super_tile: SuperTile, matrix: Array) -> Iterator[tuple[Array, Array]]:
-    """Give the factors of each product that geomsae forms in a super-tile."""
-    for row, col in super_tile.tiles():
-        rows, cols = (matrix[slice(*tile_rows(tile, len(matrix)))] for tile in (row, col))
-        height = STRIP if row == col else TILE
-        for first in range(0, len(rows), height):
-            part = rows[first : first + height]
-            yield part, cols[: first + len(part)] if row == col else cols
+def tile_products_on_one_thread(task: Task, meter: Meter) -> None:
+    """Multiply as `tile_products` does, on one thread."""
+    tile_products(task, meter, 1)
 
 
 def best_product(task: Task, meter: Meter) -> None:
@@ -230,8 +246,11 @@ class Way:
 
 WAYS = (
     Way("geomsae, from and into a store", through_store),
+    Way("geomsae, with degrees, neighbours, pairs", with_features),
     Way("geomsae, in memory", in_memory),
     Way("its tile products alone", tile_products),
+    Way("geomsae, one thread", on_one_thread),
+    Way("its tile products alone, one thread", tile_products_on_one_thread),
     Way("best float32 product", best_product),
     Way("published: W @ W.T, tril_indices, np.histogram", published, 4),
     Way("NumPy, row blocks, np.histogram", numpy_blocks),
@@ -290,19 +309,14 @@ def row(way: Way, runs: list[Measured], task: Task, ours: float) -> list[str]:
     return [name, f"{seconds:.2f}", f"{seconds / ours:.2f}", memory, check]
 
 
-def main() -> None:
-    """Measure, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--n", type=int, default=16384, help="directions")
-    parser.add_argument("--d", type=int, default=2304, help="dimensions")
-    parser.add_argument("--repeats", type=int, default=3, help="timed runs of each way")
-    given = parser.parse_args()
+def compare(n: int, d: int, repeats: int) -> None:
+    """Measure one shape, and print its table."""
     with tempfile.TemporaryDirectory() as folder:
-        task = Task(given.n, given.d, folder)
+        task = Task(n, d, folder)
         for each in (Task(*WARM_UP, folder), task):
             list(geomsae.convert(f"random:{each.n}x{each.d}", each.store(create=True)))
-        barred = {way.name: obstacle(way, task.n) for way in WAYS}
-        found = take_turns([way for way in WAYS if not barred[way.name]], task, given.repeats)
+        barred = {way.name: obstacle(way, n) for way in WAYS}
+        found = take_turns([way for way in WAYS if not barred[way.name]], task, repeats)
     ours = median(run.seconds for run in found[WAYS[0].name][1:])
     rows = [
         [way.name, barred[way.name], "", "", ""]
@@ -310,10 +324,47 @@ def main() -> None:
         else row(way, found[way.name], task, ours)
         for way in WAYS
     ]
-    print(f"{task.n:,} x {task.d:,}, {task.n * (task.n - 1) // 2:,} pairs, median of ", end="")
-    print(f"{given.repeats}; {versions('numpy', 'numba', 'dask', 'zarr', 'torch')}\n")
-    head = ("way", "seconds", "times ours", "MB added", "pairs counted")
-    print_table(head, rows)
+    print(f"{n:,} x {d:,}, {n * (n - 1) // 2:,} pairs, median of {repeats}; ", end="")
+    print(f"{versions('numpy', 'numba', 'dask', 'zarr', 'torch')}\n")
+    print_table(("way", "seconds", "times ours", "MB added", "pairs counted"), rows)
+    shares = "\n".join(_shares(found))
+    print(f"\n{shares}\n", flush=True)
+
+
+def _shares(found: dict[str, list[Measured]]) -> Iterator[str]:
+    """Give the ratios that are claimed, each the median over the rounds of one run."""
+
+    def ratios(way: Any, over: Any) -> list[float]:
+        pairs = zip(runs[way][1:], runs[over][1:], strict=True)
+        return [one.seconds / other.seconds for one, other in pairs]
+
+    runs = {way.run: found.get(way.name, []) for way in WAYS}
+    for name, way in (("from store to store", through_store), ("in memory", in_memory)):
+        yield f"products alone over ours, {name}: {median(ratios(tile_products, way)):.3f}"
+    features = median(ratios(tile_products, with_features))
+    yield f"products alone over ours, with degrees, neighbours and pairs: {features:.3f}"
+    ours = ratios(on_one_thread, through_store)
+    bare = ratios(tile_products_on_one_thread, tile_products)
+    yield f"speed-up by the second thread, ours over that of the products: {_over(ours, bare):.3f}"
+    if runs.get(published):
+        for name, way in (("from store to store", through_store), ("in memory", in_memory)):
+            yield f"published way over ours, {name}: {median(ratios(published, way)):.2f}"
+
+
+def _over(some: list[float], others: list[float]) -> float:
+    return median(one / other for one, other in zip(some, others, strict=True))
+
+
+def main() -> None:
+    """Measure each shape that is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--n", type=int, nargs="+", default=[16384], help="directions")
+    parser.add_argument("--d", type=int, nargs="+", default=[2304], help="dimensions")
+    parser.add_argument("--repeats", type=int, default=5, help="timed runs of each way")
+    given = parser.parse_args()
+    for n in given.n:
+        for d in given.d:
+            compare(n, d, given.repeats)
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ def test_counts_are_the_same_in_any_memory(tmp_path):
     list(geomsae.convert("random:20000x600", store))
     (key,) = store.decoders
     expected = geomsae.cosine_histogram(store.decoder(key), neighbours=2, pairs=50).compute()
-    for memory in (480 * 10**6, 600 * 10**6, 4 * 10**9):
+    for memory in (560 * 10**6, 700 * 10**6, 4 * 10**9):
         asked = {"thresholds": [], "neighbours": 2, "pairs": 50, "memory": memory}
         list(geomsae.compute_histograms(store, **asked))
         assert (store.histograms()["count"][0].values == expected["count"].values).all()
@@ -119,7 +119,7 @@ print(most)
 def test_the_promise_is_kept(tmp_path):
     store = geomsae.open_store(tmp_path / "s", create=True)
     list(geomsae.convert("random:16384x1024", store))
-    for memory in (500 * 10**6, 700 * 10**6):
+    for memory in (600 * 10**6, 900 * 10**6):
         watched = subprocess.run(
             [sys.executable, "-c", WATCHED, store.location, str(memory)],
             check=True,

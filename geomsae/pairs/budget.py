@@ -14,7 +14,7 @@ from geomsae.pairs.cache import LOADS_AT_ONCE
 from geomsae.pairs.plan import TILE, SuperTile, plan_triangle
 from geomsae.pairs.schedule import Crew
 
-PROCESS_BYTES = 300_000_000
+PROCESS_BYTES = 350_000_000
 """What Python, its packages and the compiled loops hold."""
 
 _AHEAD = 2

@@ -40,15 +40,17 @@ class PanelCache:
         budget : int
             Bytes to keep, these included.
         """
-        future, mine = self._claim(key)
-        if mine:
-            self._fill(key, future, load, budget)
+        future = self._wanted(key)
+        self._fill(key, future, load, budget)
         return future.result()
 
     def ahead(self, key: Hashable, load: Load, budget: int) -> None:
-        """Have panels loaded that will be asked for next, while others are computed with."""
-        future, mine = self._claim(key)
-        if mine:
+        """Have panels loaded that will be asked for next, while others are computed with.
+
+        Whoever asks for them before the reader comes to them loads them itself.
+        """
+        future = self._wanted(key)
+        if not (future.running() or future.done()):
             self._reader.submit(self._fill, key, future, load, budget)
 
     def clear(self) -> None:
@@ -60,19 +62,19 @@ class PanelCache:
     def _reader(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(1, "geomsae-reader")
 
-    def _claim(self, key: Hashable) -> tuple[Future[list[Panel]], bool]:
-        """What will hold the panels under `key`, and whether the caller is the one to load them."""
+    def _wanted(self, key: Hashable) -> Future[list[Panel]]:
+        """What holds the panels under `key`, or will."""
         with self._lock:
-            future = self._held.get(key)
-            mine = future is None
-            if future is None:
-                future = self._held[key] = Future()
+            future = self._held.setdefault(key, Future())
             self._held.move_to_end(key)
-        return future, mine
+        return future
 
-    def _fill(
-        self, key: Hashable, future: Future[list[Panel]], load: Load, budget: int
-    ) -> None:
+    def _fill(self, key: Hashable, future: Future[list[Panel]], load: Load, budget: int) -> None:
+        """Load panels, unless another thread does, or did."""
+        with self._lock:
+            if future.running() or future.done():
+                return
+            future.set_running_or_notify_cancel()
         try:
             with self._loading:
                 future.set_result(load())

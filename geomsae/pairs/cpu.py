@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from geomsae.ask import Ask
 from geomsae.pairs.best import offer_pair, offer_partner
+from geomsae.pairs.blas import gram, product
 from geomsae.pairs.compiled import compiled
-from geomsae.pairs.memory import empty
+from geomsae.memory import empty
 from geomsae.pairs.panels import Panel
-from geomsae.pairs.plan import STRIP
 from geomsae.pairs.tally import Tally
 
 _APART = 4
@@ -45,40 +45,40 @@ def add_rectangle(tally: Tally, rows: Panel, cols: Panel, ask: Ask) -> float:
     float
         The sum of all their cosines.
     """
-    product = _product(rows.unit, cols.unit)
-    return _add(tally, product, len(cols.unit), rows, 0, cols, ask)
+    out = _buffer(len(rows.unit), len(cols.unit), rows.unit.dtype)
+    product(rows.unit, cols.unit, out)
+    return _add(tally, out, len(cols.unit), rows, cols, ask)
 
 
 def add_triangle(tally: Tally, rows: Panel, ask: Ask) -> float:
     """Take every unordered pair among some rows into a tally; see `add_rectangle`."""
-    total = 0.0
-    for first in range(0, len(rows.unit), STRIP):
-        strip = rows.unit[first : first + STRIP]
-        product = _product(strip, rows.unit[: first + len(strip)])
-        total += _add(tally, product, first, rows, first, rows, ask)
-    return total
+    out = _buffer(len(rows.unit), len(rows.unit), rows.unit.dtype)
+    gram(rows.unit, out)
+    return _add(tally, out, 0, rows, rows, ask)
+
+
+def _buffer(n: int, m: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Room for a product, which this thread uses again for the next one."""
+    buffer = getattr(_local, "buffer", None)
+    if buffer is None or buffer.size < n * m or buffer.dtype != dtype:
+        buffer = _local.buffer = empty((n * m,), dtype.name)
+    return buffer[: n * m].reshape(n, m)
 
 
 def _add(
-    tally: Tally,
-    product: NDArray[Any],
-    limit: int,
-    rows: Panel,
-    first: int,
-    cols: Panel,
-    ask: Ask,
+    tally: Tally, cosines: NDArray[Any], limit: int, rows: Panel, cols: Panel, ask: Ask
 ) -> float:
-    """Take a product of rows from number `first` of a panel into a tally."""
+    """Take the first `limit + i` cosines of each row `i` into a tally."""
     if not ask.keeps:
-        return float(_bin(product, limit, tally.count))
+        return float(_bin(cosines, limit, tally.count))
     by_row, by_col, extremes = tally.rows, tally.cols, tally.extremes
     return float(
         _bin_and_keep(
-            product,
+            cosines,
             limit,
             tally.count,
             ask.tail_starts(),
-            (by_row.first, rows.first - by_row.first + first, rows.directed[first:]),
+            (by_row.first, rows.first - by_row.first, rows.directed),
             (by_col.first, cols.first - by_col.first, cols.directed),
             (by_row.degree, by_row.near, by_row.near_partner, by_row.far, by_row.far_partner),
             (by_col.degree, by_col.near, by_col.near_partner, by_col.far, by_col.far_partner),
@@ -87,26 +87,16 @@ def _add(
     )
 
 
-def _product(rows: NDArray[Any], cols: NDArray[Any]) -> NDArray[Any]:
-    """All cosines, in a buffer that this thread uses again for the next product."""
-    size = len(rows) * len(cols)
-    buffer = getattr(_local, "buffer", None)
-    if buffer is None or buffer.size < size or buffer.dtype != rows.dtype:
-        buffer = _local.buffer = empty((size,), rows.dtype.name)
-    out = buffer[:size].reshape(len(rows), len(cols))
-    return np.matmul(rows, cols.T, out=out)
-
-
 @compiled
-def _bin(product: NDArray[Any], limit: int, counts: NDArray[np.int64]) -> Any:
+def _bin(cosines: NDArray[Any], limit: int, counts: NDArray[np.int64]) -> Any:
     """Bin the first `limit + i` values of each row `i`, and return their sum."""
     bins = counts.shape[0]
-    number = np.empty(product.shape[1], np.int32)
+    number = np.empty(cosines.shape[1], np.int32)
     apart = np.zeros((_APART, bins), np.int32)
     total = 0.0
-    for i in range(product.shape[0]):
-        width = min(limit + i, product.shape[1])
-        total += _number(product[i, :width], bins, number)
+    for i in range(cosines.shape[0]):
+        width = min(limit + i, cosines.shape[1])
+        total += _number(cosines[i, :width], bins, number)
         _count(number[:width], apart[0], apart[1], apart[2], apart[3])
     for k in range(_APART):
         counts += apart[k]
@@ -159,7 +149,7 @@ def _count(
 
 @compiled
 def _bin_and_keep(
-    product: NDArray[Any],
+    cosines: NDArray[Any],
     limit: int,
     counts: NDArray[np.int64],
     tail_starts: NDArray[np.int32],
@@ -183,15 +173,15 @@ def _bin_and_keep(
     merit, pair, held = extremes
     kept = row_near.shape[0]
     room = merit.shape[1]
-    number = np.empty(product.shape[1], np.int32)
+    number = np.empty(cosines.shape[1], np.int32)
     apart = np.zeros((_APART, bins), np.int32)
-    nothing = np.full(_STRETCH, np.inf, product.dtype)  # is good enough where nothing is asked
+    nothing = np.full(_STRETCH, np.inf, cosines.dtype)  # is good enough where nothing is asked
     never = nothing[0]
     worth = np.empty(_STRETCH // _GLANCE, np.bool_)
     total = 0.0
-    for i in range(product.shape[0]):
-        width = min(limit + i, product.shape[1])
-        row = product[i, :width]
+    for i in range(cosines.shape[0]):
+        width = min(limit + i, cosines.shape[1])
+        row = cosines[i, :width]
         total += _number(row, bins, number)
         _count(number[:width], apart[0], apart[1], apart[2], apart[3])
         if not row_directed[i]:

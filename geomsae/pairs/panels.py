@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from geomsae.errors import DecoderError
 from geomsae.pairs.compiled import compiled
-from geomsae.pairs.memory import empty
+from geomsae.memory import empty
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,6 @@ from dataclasses import dataclass
 TILE = 2048
 """Rows and columns of a tile."""
 
-STRIP = 256
-"""Rows of a tile on the diagonal that are multiplied at once: little is wasted above it."""
-
 LARGEST_SIDE = 8
 """Tiles along a side of the largest super-tile."""
 

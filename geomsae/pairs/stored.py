@@ -11,7 +11,6 @@ import zarr
 from geomsae.ask import Ask
 from geomsae.pairs.cache import PanelCache
 from geomsae.pairs.count import count_super_tile
-from geomsae.pairs.memory import empty
 from geomsae.pairs.panels import Panel, make_panel
 from geomsae.pairs.plan import TILE, SuperTile
 from geomsae.pairs.tally import Floors, Tally
@@ -69,10 +68,10 @@ class StoredDecoder:
     def _load(self, first: int) -> list[Panel]:
         """The panels of all tiles that share a run."""
         weights = _open(self.location, self.id)
-        block = empty((min(self.run, self.n - first), weights.shape[1]), weights.dtype.name)
-        read_rows(weights, first, block)
+        block = read_rows(weights, first, min(self.run, self.n - first))
+        mine = block.flags.writeable
         return [
-            make_panel(block[start : start + TILE], self.precision, first + start, overwrite=True)
+            make_panel(block[start : start + TILE], self.precision, first + start, overwrite=mine)
             for start in range(0, len(block), TILE)
         ]
 

@@ -27,6 +27,10 @@ from geomsae.store.layout import COMPLETE, KIND, chunk_rows, create_array
 _AT_ONCE = 1 << 17
 """Elements of rows that are widened to float64 at a time: they stay in the processor's cache."""
 
+_FULL = ("float32", "float64")
+"""Source types that leave no low bits empty: their rows pack to nine tenths, and are read faster
+as they are. Rows that came from 16 bits pack to less than half."""
+
 Progress = Callable[[float], object]
 """Told what share of a decoder was just dealt with."""
 
@@ -121,6 +125,7 @@ def _weights(stage: Path, decoder: Decoder) -> zarr.Array[Any]:
         "float32",
         ("feature", "d_model"),
         {"long_name": "decoder, as published"},
+        packed=decoder.dtype not in _FULL,
     )
 
 

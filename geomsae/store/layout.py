@@ -67,10 +67,13 @@ def create_array(
     dtype: str,
     dims: tuple[str, ...],
     attributes: dict[str, Any],
+    *,
+    packed: bool = True,
 ) -> zarr.Array[Any]:
-    """Create an array whose every chunk is written, compressed and guarded by a checksum.
+    """Create an array whose every chunk is written and guarded by a checksum.
 
-    A chunk that is missing then reads as NaN or -1, which no decoder and no count holds.
+    A chunk that is missing then reads as NaN or -1, which no decoder and no count holds. `packed`
+    says whether chunks are compressed.
     """
     return zarr.create_array(
         store,
@@ -79,10 +82,8 @@ def create_array(
         chunks=chunks,
         dtype=dtype,
         fill_value=-1 if dtype.startswith("int") else float("nan"),
-        compressors=[
-            BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"),
-            Crc32cCodec(),
-        ],
+        compressors=[BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle")] * packed
+        + [Crc32cCodec()],
         dimension_names=dims,
         attributes=attributes,
         config={"write_empty_chunks": True},

@@ -1,8 +1,8 @@
-"""Rows of a stored decoder, read straight into the memory where they are needed.
+"""Rows of a stored decoder, from its chunks to where they are needed in as few steps as can be.
 
-Zarr reads a chunk into one buffer, unpacks it into a second and copies it into a third. New memory
-costs more here than unpacking does, so that chunks in local files, as this version lays them out,
-are unpacked from their pages to their place. All others are read by Zarr.
+Zarr reads a chunk into one buffer, unpacks it into a second and copies it into a third, and new
+memory costs more here than unpacking does. So the chunks in local files, as this version lays them
+out, are unpacked from their pages to their place, or used where they lie. Zarr reads all others.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from zarr.buffer.cpu import NDBuffer
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
 
 from geomsae.errors import StoreError
+from geomsae.memory import empty
 
 _CRC_BYTES = 4
 
 
-def read_rows(weights: zarr.Array[Any], first: int, out: NDArray[np.float32]) -> None:
+def read_rows(weights: zarr.Array[Any], first: int, n: int) -> NDArray[np.float32]:
     """Read neighbouring rows.
 
     Parameters
@@ -32,8 +33,13 @@ def read_rows(weights: zarr.Array[Any], first: int, out: NDArray[np.float32]) ->
         A decoder.
     first : int
         Number of the first row.
-    out : ndarray, shape (rows, d_model), float32
-        Filled.
+    n : int
+        How many.
+
+    Returns
+    -------
+    ndarray, shape (n, d_model), float32
+        The pages of the file itself, which cannot be written to, where that is possible.
 
     Raises
     ------
@@ -42,18 +48,20 @@ def read_rows(weights: zarr.Array[Any], first: int, out: NDArray[np.float32]) ->
     """
     chunk = weights.chunks[0]
     folder = _folder(weights)
-    if folder is None or first % chunk or (len(out) % chunk and first + len(out) < weights.shape[0]):
-        part = (slice(first, first + len(out)), slice(None))
+    ends_with_a_chunk = n % chunk == 0 or first + n == weights.shape[0]
+    if folder is None or first % chunk or not ends_with_a_chunk:
+        out = empty((n, weights.shape[1]), "float32")
+        part = (slice(first, first + n), slice(None))
         weights.get_basic_selection(part, out=NDBuffer.from_numpy_array(out))
-        return
-    for start in range(0, len(out), chunk):
-        file = folder / "c" / str((first + start) // chunk) / "0"
-        try:
-            _unpack(file, out[start : start + chunk], chunk)
-        except FileNotFoundError as error:
-            raise StoreError(f"{file} is missing: convert this decoder again") from error
-        except (ValueError, RuntimeError) as error:
-            raise StoreError(f"{file} is damaged: convert this decoder again ({error})") from error
+        return out
+    packed = BloscCodec in map(type, weights.compressors)
+    files = [folder / "c" / str(k) / "0" for k in range(first // chunk, -(-(first + n) // chunk))]
+    if not packed and len(files) == 1:
+        return _checked(files[0]).view("<f4").reshape(chunk, -1)[:n]
+    out = empty((n, weights.shape[1]), "float32")
+    for place, file in enumerate(files):
+        _fill(out[place * chunk : (place + 1) * chunk], file, chunk, packed)
+    return out
 
 
 def _folder(weights: zarr.Array[Any]) -> Path | None:
@@ -63,20 +71,33 @@ def _folder(weights: zarr.Array[Any]) -> Path | None:
         return None
     plain = not weights.filters and weights.shards is None and weights.dtype == np.float32
     little = weights.serializer.to_dict() == BytesCodec(endian="little").to_dict()
-    names = [type(codec) for codec in weights.compressors]
-    if plain and little and names == [BloscCodec, Crc32cCodec]:
+    codecs = [type(codec) for codec in weights.compressors]
+    if plain and little and codecs in ([Crc32cCodec], [BloscCodec, Crc32cCodec]):
         return Path(store.root) / weights.path
     return None
 
 
-def _unpack(file: Path, out: NDArray[np.float32], chunk: int) -> None:
-    """Unpack a chunk of so many rows; those past the end of the array are left out."""
-    pages = np.memmap(file, np.uint8, "r")
-    packed, crc = pages[:-_CRC_BYTES], pages[-_CRC_BYTES:]
-    if np.uint32(google_crc32c.value(packed)) != crc.view("<u4")[0]:
-        raise ValueError("its checksum does not match")
-    if len(out) == chunk:
-        numcodecs.blosc.decompress(packed, out)
-    else:
-        rows = np.frombuffer(numcodecs.blosc.decompress(packed), np.float32)
-        out[:] = rows.reshape(chunk, -1)[: len(out)]
+def _fill(out: NDArray[np.float32], file: Path, chunk: int, packed: bool) -> None:
+    """Fill with the rows of a chunk; those past the end of the array are left out."""
+    values: Any = _checked(file)
+    if packed and len(out) == chunk:
+        numcodecs.blosc.decompress(values, out)
+        return
+    if packed:
+        values = np.frombuffer(numcodecs.blosc.decompress(values), np.uint8)
+    out[:] = values.view("<f4").reshape(chunk, -1)[: len(out)]
+
+
+def _checked(file: Path) -> NDArray[np.uint8]:
+    """The bytes of a chunk, as pages of its file, after a look at their checksum."""
+    try:
+        pages: NDArray[np.uint8] = np.memmap(file, np.uint8, "r")
+        values, crc = pages[:-_CRC_BYTES], pages[-_CRC_BYTES:]
+        sound = google_crc32c.value(values) == int(crc.view("<u4")[0])
+    except FileNotFoundError as error:
+        raise StoreError(f"{file} is missing: convert this decoder again") from error
+    except ValueError as error:
+        raise StoreError(f"{file} is cut short: convert this decoder again") from error
+    if not sound:
+        raise StoreError(f"{file} is damaged, its checksum differs: convert this decoder again")
+    return np.asarray(values)
