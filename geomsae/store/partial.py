@@ -42,8 +42,8 @@ class Partial:
     def load(self) -> Arrays | None:
         """What an interrupted run left; None where there is nothing, or nothing whole."""
         try:
-            with np.load(self._file, allow_pickle=False) as file:
-                found = {name: file[name] for name in file.files}
+            with self._file.open("rb") as file, np.load(file, allow_pickle=False) as kept:
+                found = {name: kept[name] for name in kept.files}
         except FileNotFoundError:
             return None
         except (OSError, ValueError, zipfile.BadZipFile):
