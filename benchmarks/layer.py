@@ -32,8 +32,8 @@ from dask.system import CPU_COUNT
 import geomsae
 from benchmarks.measure import Meter, available_bytes, print_table, versions
 from geomsae.bins import DEFAULT_BINS
-from geomsae.pairs import blas
 from geomsae.memory import empty
+from geomsae.pairs import blas
 from geomsae.pairs.plan import TILE, SuperTile, plan_triangle, tile_rows
 from geomsae.sources.random import RandomDecoder
 

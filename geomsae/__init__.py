@@ -13,6 +13,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from geomsae.analysis import tail_fraction, tail_table
+    from geomsae.analysis.comparison import compare
+    from geomsae.comparisons import compare_stored
     from geomsae.conversion import convert
     from geomsae.errors import GeomsaeError
     from geomsae.labels import index_dictionaries
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 _HOME = {
     "GeomsaeError": "geomsae.errors",
     "Store": "geomsae.store",
+    "compare": "geomsae.analysis.comparison",
+    "compare_stored": "geomsae.comparisons",
     "compute_histograms": "geomsae.results",
     "convert": "geomsae.conversion",
     "cosine_histogram": "geomsae.pairs",
@@ -43,6 +47,8 @@ __all__ = [  # noqa: RUF022 - in the order of the work
     "compute_histograms",
     "tail_fraction",
     "tail_table",
+    "compare",
+    "compare_stored",
     "index_dictionaries",
     "Family",
     "register_family",

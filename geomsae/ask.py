@@ -63,9 +63,7 @@ class Ask:
                 f"ask for 0 to {MOST_NEIGHBOURS:,}"
             )
         if not 0 <= self.pairs <= MOST_PAIRS:
-            raise GeomsaeError(
-                f"{self.pairs:,} pairs cannot be kept: ask for 0 to {MOST_PAIRS:,}"
-            )
+            raise GeomsaeError(f"{self.pairs:,} pairs cannot be kept: ask for 0 to {MOST_PAIRS:,}")
         if list(self.thresholds) != sorted(set(self.thresholds)) or 0.0 in self.thresholds:
             raise GeomsaeError(
                 "degrees are counted at thresholds above 0, each once, in rising order"

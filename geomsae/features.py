@@ -80,9 +80,7 @@ def _of_features(ask: Ask, n: int, prefix: str, whose: str) -> Iterator[Variable
             )
 
 
-def features(
-    ask: Ask, n: int, m: int | None, values: Callable[[Variable], Any]
-) -> xr.Dataset:
+def features(ask: Ask, n: int, m: int | None, values: Callable[[Variable], Any]) -> xr.Dataset:
     """Label the answers about features and pairs.
 
     Parameters

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict
 
@@ -13,27 +12,19 @@ import xarray as xr
 import geomsae
 from geomsae.ask import Ask, usual_thresholds
 from geomsae.bins import DEFAULT_BINS
+from geomsae.counting import Progress, count_whole, job_of, stored_decoder
 from geomsae.errors import ConservationError, GeomsaeError, TakenError
 from geomsae.features import features
 from geomsae.histogram import histogram
-from geomsae.pairs.budget import Budget, Job, bytes_read, plan_budget, usual_memory
+from geomsae.pairs.budget import Job, bytes_read, plan_budget, plan_of, usual_memory
 from geomsae.pairs.calibrate import pairs_per_second
-from geomsae.pairs.plan import TILE, SuperTile, plan_triangle
-from geomsae.pairs.schedule import crew, run
-from geomsae.pairs.stored import StoredDecoder, count_stored, forget
+from geomsae.pairs.schedule import crew
 from geomsae.pairs.tally import Tally
 from geomsae.store import Store
-from geomsae.store.layout import chunk_rows
 from geomsae.store.partial import Partial, partial
-
-SECONDS_BETWEEN_KEEPING = 30.0
-"""How often what is counted so far of a dictionary is kept: so much work a kill may cost."""
 
 USUAL_NEIGHBOURS = 1
 USUAL_PAIRS = 1000
-
-Progress = Callable[[int], object]
-"""Told how many pairs were just dealt with."""
 
 
 def usual_ask(
@@ -183,20 +174,13 @@ def foresee(
             "n_features": job.n,
             "d_model": job.d,
             "pairs": pairs,
-            "tasks": len(plan_triangle(job.n)),
+            "tasks": len(plan_of(job)),
             "threads": budget.threads,
             "operations": 2 * pairs * job.d,
-            "bytes_read": bytes_read(job, budget, ask.precision, who.processes),
+            "bytes_read": bytes_read(job, budget, who.processes),
             "bytes_held": budget.total,
             "seconds": pairs / rate,
         }
-
-
-def job_of(store: Store, id: str) -> Job:
-    """A dictionary of a store as a job: its shape, and how many rows are read at a time."""
-    known = store.attributes(id)
-    n, d = known["n_features"], known["d_model"]
-    return Job(n, d, max(TILE, chunk_rows(n, d) // TILE * TILE))
 
 
 def _compute(
@@ -217,11 +201,8 @@ def _count_into(
     """Count one dictionary, and put what came out into the store."""
     job = job_of(store, id)
     budget = plan_budget(job, ask, memory, crew())
-    sha256 = store.attributes(id)["sha256"]
-    decoder = StoredDecoder(
-        store.hierarchy.address, id, sha256, job.n, job.run, ask.precision, budget.panel_bytes
-    )
-    whole = _count(decoder, ask, job, budget, so_far, progress)
+    decoder = stored_decoder(store, id, ask, budget)
+    whole = count_whole(decoder, None, ask, budget, so_far, progress)
     n_valid = int(np.count_nonzero(store.norms(id)))
     n_pairs = n_valid * (n_valid - 1) // 2
     if not whole.count.sum() == whole.n_pairs == n_pairs:
@@ -233,9 +214,7 @@ def _count_into(
     _keep(store, id, ask, job, whole, histogram(whole.count, n_pairs, job.n - n_valid, {}))
 
 
-def _keep(
-    store: Store, id: str, ask: Ask, job: Job, whole: Tally, counted: xr.Dataset
-) -> None:
+def _keep(store: Store, id: str, ask: Ask, job: Job, whole: Tally, counted: xr.Dataset) -> None:
     made = {"device": "cpu", "sha256": store.attributes(id)["sha256"]}
     with suppress(TakenError):  # counted before, or by another run meanwhile
         store.add_histogram(id, counted, {"precision": ask.precision, **made})
@@ -243,73 +222,3 @@ def _keep(
         found = whole.found()
         labelled = features(ask, job.n, None, lambda variable: found[variable.name])
         store.add_features(id, ask, labelled, made)
-
-
-def _count(
-    decoder: StoredDecoder,
-    ask: Ask,
-    job: Job,
-    budget: Budget,
-    so_far: Partial,
-    progress: Progress,
-) -> Tally:
-    """Everything that was asked about one dictionary, from where an interrupted run got to."""
-    plan = plan_triangle(job.n)
-    whole = Tally.empty(ask, range(job.n))
-    done = _go_on(whole, so_far, len(plan))
-    progress(whole.covered)
-    left = [number for number in range(len(plan)) if not done[number]]
-    all_fit = budget.panel_bytes >= job.runs * job.run_bytes(ask.precision)
-    kept_at = time.monotonic()
-
-    def add(result: tuple[int, Tally]) -> None:
-        nonlocal kept_at
-        number, part = result
-        whole.absorb(part)
-        done[number] = True
-        progress(part.covered)
-        if time.monotonic() - kept_at > SECONDS_BETWEEN_KEEPING:
-            so_far.save({**whole.arrays(), _DONE: done})
-            kept_at = time.monotonic()
-
-    def task(position: int) -> tuple[int, StoredDecoder, SuperTile, Ask, int, SuperTile | None]:
-        number = left[position]
-        later = position + budget.threads
-        then = plan[left[later]] if all_fit and later < len(left) else None
-        return number, decoder, plan[number], ask, budget.held, then
-
-    try:
-        run(_numbered, map(task, range(len(left))), add, budget.threads)
-    except BaseException:
-        with suppress(OSError):  # the first error is the one to be told
-            so_far.save({**whole.arrays(), _DONE: done})
-        raise
-    finally:
-        forget()
-    return whole
-
-
-_DONE = "done"
-
-
-def _go_on(whole: Tally, so_far: Partial, tasks: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Take in what an interrupted run counted; returns which tasks it had finished."""
-    found = so_far.load()
-    done = np.zeros(tasks, np.bool_)
-    if found is not None and found[_DONE].shape == done.shape:
-        done |= found.pop(_DONE)
-        whole.restore(found)
-    return done
-
-
-def _numbered(
-    number: int,
-    decoder: StoredDecoder,
-    super_tile: SuperTile,
-    ask: Ask,
-    held: int,
-    then: SuperTile | None,
-) -> tuple[int, Tally]:
-    """Count a super-tile and say which it was."""
-    return number, count_stored(decoder, super_tile, ask, held, then)
-

@@ -110,7 +110,7 @@ def verify(
 _Failures = (GeomsaeError, OSError, ValueError, KeyError, RuntimeError)
 
 
-class _Broken(GeomsaeError):
+class _BrokenError(GeomsaeError):
     """Something is not as it has to be."""
 
 
@@ -121,11 +121,9 @@ def _sentence(error: Exception) -> str:
 def _read_decoder(store: Store, id: str, progress: Callable[[int], object]) -> Moments:
     """Read all rows of a decoder, compare them with what is recorded, and sum them up."""
     known = store.attributes(id)
-    weights: Any = zarr.open_array(
-        store.hierarchy.zarr_store(), path=f"{id}/W_dec", mode="r"
-    )
+    weights: Any = zarr.open_array(store.hierarchy.zarr_store(), path=f"{id}/W_dec", mode="r")
     if weights.shape != (known["n_features"], known["d_model"]):
-        raise _Broken(f"W_dec is {weights.shape}, not what the attributes of its group say")
+        raise _BrokenError(f"W_dec is {weights.shape}, not what the attributes of its group say")
     norms = store.norms(id)
     digest = hashlib.sha256()
     total = np.zeros(weights.shape[1])
@@ -135,21 +133,21 @@ def _read_decoder(store: Store, id: str, progress: Callable[[int], object]) -> M
         digest.update(block.data)
         mine = norms[first : first + len(block)]
         if not np.array_equal(row_norms(block), mine):
-            raise _Broken(f"norm is not that of the rows from {first:,}")
+            raise _BrokenError(f"norm is not that of the rows from {first:,}")
         unit = block / np.where(mine > 0, mine, 1)[:, None]
         total += unit.sum(axis=0)
         gram += unit.T @ unit
         progress(len(block))
     if digest.hexdigest() != known["sha256"]:
-        raise _Broken("the values of W_dec are not those that were written: their sha256 differs")
+        raise _BrokenError(
+            "the values of W_dec are not those that were written: their sha256 differs"
+        )
     n = int(np.count_nonzero(norms))
     squares = (float(np.sum(gram**2)) - n) / 2
     return Moments(n, norms.size - n, (float(total @ total) - n) / 2, squares)
 
 
-def _check_histogram(
-    store: Store, id: str, known: dict[str, Any], moments: Moments | None
-) -> None:
+def _check_histogram(store: Store, id: str, known: dict[str, Any], moments: Moments | None) -> None:
     """Hold a histogram against its checksum, and against the laws that its decoder implies."""
     path = histogram_path(id, known["bins"], known["precision"])
     opened = _open(store, path)
@@ -158,16 +156,20 @@ def _check_histogram(
     edge = edges(known["bins"])
     for name, expected in (("cosine_left", edge[:-1]), ("cosine_right", edge[1:])):
         if not np.array_equal(opened[name].values, expected):
-            raise _Broken(f"{name} is not that of {known['bins']:,} equal bins")
+            raise _BrokenError(f"{name} is not that of {known['bins']:,} equal bins")
     if known["sha256"] != store.attributes(id)["sha256"]:
-        raise _Broken("it was counted of other values than the decoder has")
+        raise _BrokenError("it was counted of other values than the decoder has")
     if (count < 0).any() or count.sum() != known["n_pairs"]:
-        raise _Broken(f"the counts add up to {count.sum():,}, not to {known['n_pairs']:,} pairs")
+        raise _BrokenError(
+            f"the counts add up to {count.sum():,}, not to {known['n_pairs']:,} pairs"
+        )
     if moments is None:
         return
     pairs = moments.n_directed * (moments.n_directed - 1) // 2
     if (known["n_pairs"], known["n_excluded"]) != (pairs, moments.n_excluded):
-        raise _Broken(f"{known['n_pairs']:,} pairs were counted, and its decoder has {pairs:,}")
+        raise _BrokenError(
+            f"{known['n_pairs']:,} pairs were counted, and its decoder has {pairs:,}"
+        )
     left, right = edge[:-1] - COSINE_ERROR, edge[1:] + COSINE_ERROR
     _check_between("cosines", moments.sum_of_cosines, count @ left, count @ right)
     ends = np.sort([np.abs(left), np.abs(right)], axis=0)
@@ -177,17 +179,15 @@ def _check_histogram(
     )
 
 
-def _check_between(what: str, exact: float, least: float, most: float) -> None:
+def _check_between(what: str, exact: float, least: Any, most: Any) -> None:
     if not least <= exact <= most:
-        raise _Broken(
+        raise _BrokenError(
             f"its {what} add up to between {least:.9g} and {most:.9g}, and those of its decoder to "
             f"{exact:.9g}"
         )
 
 
-def _check_features(
-    store: Store, id: str, known: dict[str, Any], moments: Moments | None
-) -> None:
+def _check_features(store: Store, id: str, known: dict[str, Any], moments: Moments | None) -> None:
     """Hold what is known about features and pairs against checksums, counts and rows."""
     opened = _open(store, features_path(id, known["bins"], known["precision"]))
     _compare_checksums(
@@ -195,7 +195,7 @@ def _check_features(
         known["array_sha256"],
     )
     if known["sha256"] != store.attributes(id)["sha256"]:
-        raise _Broken("it was found among other values than the decoder has")
+        raise _BrokenError("it was found among other values than the decoder has")
     counted = histogram_path(id, known["bins"], known["precision"])
     if "degree" in opened and store.hierarchy.attributes(counted) is not None:
         count = _open(store, counted)["count"].values
@@ -203,7 +203,7 @@ def _check_features(
             twice = 2 * count[tail_bins(count.size, threshold)].sum()
             degrees = opened["degree"].values[:, number].sum()
             if degrees != twice:
-                raise _Broken(
+                raise _BrokenError(
                     f"degrees at {threshold:g} add up to {degrees:,}, and each of {twice // 2:,} "
                     "pairs in the tails has two ends"
                 )
@@ -215,9 +215,7 @@ def _check_features(
                 )
 
 
-def _check_pairs(
-    store: Store, id: str, pairs: NDArray[np.int64], cosines: NDArray[Any]
-) -> None:
+def _check_pairs(store: Store, id: str, pairs: NDArray[np.int64], cosines: NDArray[Any]) -> None:
     """Compute the cosines of pairs of rows anew, in float64."""
     there = pairs[:, 0] >= 0
     needed, place = np.unique(pairs[there], return_inverse=True)
@@ -229,18 +227,19 @@ def _check_pairs(
     exact = np.einsum("ij,ij->i", rows[first], rows[second])
     off = np.abs(exact - cosines[there]).max()
     if off > COSINE_ERROR:
-        raise _Broken(f"the cosine of a pair is {off:.2g} away from that of its rows")
+        raise _BrokenError(f"the cosine of a pair is {off:.2g} away from that of its rows")
 
 
 def _open(store: Store, path: str) -> xr.Dataset:
-    return xr.open_zarr(
+    opened: xr.Dataset = xr.open_zarr(
         store.hierarchy.zarr_store(), group=path, chunks=None, consolidated=False, decode_cf=False
     ).load()
+    return opened
 
 
 def _compare_checksums(arrays: dict[str, NDArray[Any]], expected: dict[str, str]) -> None:
     if set(expected) - set(arrays):
-        raise _Broken(f"{min(set(expected) - set(arrays))} is missing")
+        raise _BrokenError(f"{min(set(expected) - set(arrays))} is missing")
     for name, digest in expected.items():
         if checksum(arrays[name]) != digest:
-            raise _Broken(f"{name} is not what was written: its sha256 differs")
+            raise _BrokenError(f"{name} is not what was written: its sha256 differs")

@@ -4,7 +4,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from conftest import json_of, run_geomsae
 from hypothesis import given, settings
@@ -12,12 +11,12 @@ from hypothesis import strategies as st
 
 import geomsae
 from geomsae.ask import Ask
+from geomsae.counting import job_of
 from geomsae.errors import GeomsaeError
 from geomsae.pairs.budget import PROCESS_BYTES, Job, bytes_read, plan_budget
 from geomsae.pairs.plan import TILE, plan_triangle
 from geomsae.pairs.schedule import Crew
 from geomsae.pairs.stored import StoredDecoder
-from geomsae.results import job_of
 
 JOBS = st.builds(
     Job,
@@ -35,14 +34,15 @@ def test_a_budget_keeps_to_its_memory_or_is_refused(job, gigabytes, threads, her
     ask = Ask(thresholds=(0.1,), neighbours=2, pairs=100)
     try:
         budget = plan_budget(job, ask, memory, crew)
-    except GeomsaeError as error:
-        assert "--memory" in str(error)
+    except GeomsaeError:
+        with pytest.raises(GeomsaeError, match=r"takes at least .* --memory"):
+            plan_budget(job, ask, memory, crew)
         return
     assert budget.total <= memory
     assert 1 <= budget.threads <= threads
     assert budget.held >= 1
     assert crew.processes * budget.panel_bytes < memory
-    read = bytes_read(job, budget, ask.precision)
+    read = bytes_read(job, budget)
     assert read >= 4 * job.n * job.d
 
 
@@ -81,7 +81,7 @@ def test_no_more_is_read_than_planned(tmp_path, monkeypatch, memory):
     budget = plan_budget(job, ask, memory, Crew(2))
     nothing = {"thresholds": [], "neighbours": 0, "pairs": 0}
     list(geomsae.compute_histograms(store, memory=memory, **nothing))
-    assert 40000 * 96 * 4 <= sum(loads) <= bytes_read(job, budget, ask.precision)
+    assert 40000 * 96 * 4 <= sum(loads) <= bytes_read(job, budget)
 
 
 def test_counts_are_the_same_in_any_memory(tmp_path):
@@ -132,7 +132,7 @@ def test_the_promise_is_kept(tmp_path):
 
 def test_the_plan_tells_what_a_run_takes(store, tmp_path):
     rows = json_of("plan", "--store", store.location, cwd=tmp_path)
-    assert [row["pairs"] for row in rows] == [n * (n - 1) // 2 for n in (60, 61, 62, 63)] or rows
+    assert [row["pairs"] for row in rows] != [0, 0, 0, 0]
     for row in rows:
         n = row["n_features"]
         assert row["pairs"] == n * (n - 1) // 2
@@ -147,4 +147,3 @@ def test_the_plan_tells_what_a_run_takes(store, tmp_path):
 def test_an_odd_amount_of_memory_is_refused(tmp_path):
     _, told = run_geomsae("histogram", "--memory", "plenty", cwd=tmp_path, status=2)
     assert "2GB" in told
-    assert np.isfinite(PROCESS_BYTES)

@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 import geomsae
-from geomsae import results
+from geomsae import counting
 from geomsae.pairs.plan import plan_triangle
 
 N = 13 * 2048
@@ -54,13 +54,13 @@ def interrupted_after(tasks, store, error=KeyboardInterrupt):
 
 def counted_tasks(monkeypatch):
     seen = []
-    right = results.count_stored
+    right = counting.count_stored
 
     def count(*arguments):
-        seen.append(arguments[1])
+        seen.append(arguments[2])
         return right(*arguments)
 
-    monkeypatch.setattr(results, "count_stored", count)
+    monkeypatch.setattr(counting, "count_stored", count)
     return seen
 
 
@@ -94,8 +94,8 @@ def test_a_torn_file_is_begun_anew(large, expected):
 
 KILLED = """
 import os, signal, sys, geomsae
-from geomsae import results
-results.SECONDS_BETWEEN_KEEPING = 0.0
+from geomsae import counting
+counting.SECONDS_BETWEEN_KEEPING = 0.0
 left = 30
 def progress(pairs):
     global left

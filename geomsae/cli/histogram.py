@@ -1,4 +1,4 @@
-"""``geomsae histogram`` and ``geomsae plan``: count pairs, and what that takes before it is done."""
+"""``geomsae histogram`` and ``geomsae plan``: count pairs, and what counting them would take."""
 
 from __future__ import annotations
 

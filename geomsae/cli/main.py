@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 import geomsae
+from geomsae.cli.compare import compare, neighbours
 from geomsae.cli.convert import convert
 from geomsae.cli.histogram import histogram, plan
 from geomsae.cli.look import ls, tails
@@ -66,5 +67,17 @@ def main() -> None:
     """
 
 
-for _verb in (convert, ls, plan, histogram, tails, report, verify, reproduce, demo):
+for _verb in (
+    convert,
+    ls,
+    plan,
+    histogram,
+    tails,
+    compare,
+    neighbours,
+    report,
+    verify,
+    reproduce,
+    demo,
+):
     main.add_command(_verb)

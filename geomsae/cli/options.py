@@ -80,7 +80,7 @@ def result_options(command: Command) -> Command:
     return command
 
 
-class _Thresholds(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+class Thresholds(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     """Several cosines: 0.1,0.3."""
 
     name = "COSINES"
@@ -102,7 +102,7 @@ def ask_options(command: Command) -> Command:
     @precision_option("Arithmetic of the products; float64 is the reference to check with.")
     @click.option(
         "--degrees",
-        type=_Thresholds(),
+        type=Thresholds(),
         metavar="COSINES",
         help="Count the pairs of each feature with |cosine| beyond these; else 0.1,0.2,0.3,0.5.",
     )

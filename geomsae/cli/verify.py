@@ -1,4 +1,4 @@
-"""``geomsae verify``: is everything in the store still what was written, and does it add up?"""
+"""``geomsae verify``: whether everything in the store is as it was written, and adds up."""
 
 from __future__ import annotations
 
@@ -41,6 +41,6 @@ def verify(ids: tuple[str, ...], location: str, as_json: bool) -> None:
     if bad:
         first = bad[0]
         raise StoreError(
-            f"{len(bad)} of {len(found)} parts of {location} are damaged, {first.part} of {first.id} "
-            f"among them ({first.problem}): move them away, then convert or count them again"
+            f"{len(bad)} of {len(found)} parts of {location} are damaged, {first.part} of "
+            f"{first.id} for one ({first.problem}): move them away, then convert or count them again"
         )

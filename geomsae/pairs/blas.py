@@ -53,7 +53,7 @@ def gram(rows: NDArray[Any], out: NDArray[Any]) -> None:
     n, d = (ctypes.c_int64(size) for size in rows.shape)  # low bytes first: an int32 as well
     one, zero = number(1), number(0)
     # To Fortran the rows are columns, and what is above the diagonal is below it.
-    words = [ctypes.c_char(b"U"), ctypes.c_char(b"T"), n, d, one]
+    words: list[Any] = [ctypes.c_char(b"U"), ctypes.c_char(b"T"), n, d, one]
     _syrk(rows.dtype.name)(
         *map(ctypes.addressof, words),
         rows.ctypes.data,

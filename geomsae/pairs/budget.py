@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import psutil
 
-from geomsae.errors import GeomsaeError
 from geomsae.ask import Ask
+from geomsae.errors import GeomsaeError
 from geomsae.pairs.cache import LOADS_AT_ONCE
-from geomsae.pairs.plan import TILE, SuperTile, plan_triangle
+from geomsae.pairs.plan import TILE, SuperTile, plan_rectangle, plan_triangle
 from geomsae.pairs.schedule import Crew
 
 PROCESS_BYTES = 350_000_000
@@ -66,12 +66,15 @@ class Budget:
         Bytes of panels that a process keeps, those in use among them.
     total : int
         Bytes that all processes of a machine hold together, at most.
+    all_fit : bool
+        Whether a process keeps all panels, so that each is read once.
     """
 
     threads: int
     held: int
     panel_bytes: int
     total: int
+    all_fit: bool
 
 
 def usual_memory() -> int:
@@ -81,8 +84,8 @@ def usual_memory() -> int:
     return int(min(psutil.virtual_memory().available, MEMORY_LIMIT)) // 2
 
 
-def plan_budget(job: Job, ask: Ask, memory: int, crew: Crew) -> Budget:
-    """Spend a memory on counting one dictionary.
+def plan_budget(job: Job, ask: Ask, memory: int, crew: Crew, other: Job | None = None) -> Budget:
+    """Spend a memory on counting one dictionary, or the pairs of two.
 
     First comes what has to be there, then threads, then rows for each of them, and what is left
     keeps panels that would otherwise be read again.
@@ -97,6 +100,8 @@ def plan_budget(job: Job, ask: Ask, memory: int, crew: Crew) -> Budget:
         Bytes for all processes of a machine.
     crew : Crew
         Who counts.
+    other : Job, optional
+        Another dictionary, if pairs are of one feature of each.
 
     Returns
     -------
@@ -107,31 +112,40 @@ def plan_budget(job: Job, ask: Ask, memory: int, crew: Crew) -> Budget:
     GeomsaeError
         If it cannot be done in so little; the sentence says in how much.
     """
+    jobs = [job] if other is None else [job, other]
+    side = max(len(part.rows) for part in plan_of(job, other))
+    run = max(each.run_bytes(ask.precision) for each in jobs)
+    all_runs = sum(each.runs for each in jobs)
     itemsize = np.dtype(ask.precision).itemsize
-    run = job.run_bytes(ask.precision)
-    side = max(len(part.rows) for part in plan_triangle(job.n))
-    product = min(job.n, TILE) ** 2 * itemsize
-    tallies = 2 * min(side * TILE, job.n) * feature_bytes(ask) + pair_bytes(ask)
-    loading = LOADS_AT_ONCE * 2 * min(job.n, job.run) * job.d * 4
+    product = min(job.n, TILE) * min(jobs[-1].n, TILE) * itemsize
+    in_tally = sum(min(side * TILE, each.n) for each in (job, jobs[-1]))
+    tallies = in_tally * feature_bytes(ask) + pair_bytes(ask)
+    loading = LOADS_AT_ONCE * 2 * max(min(each.n, each.run) for each in jobs) * job.d * 4
     # Taken in, kept for a resumption, and labelled: three copies of what is said of a feature.
-    gathered = 3 * job.n * feature_bytes(ask) + 3 * pair_bytes(ask) + 8 * job.n
+    features = sum(each.n for each in jobs)
+    gathered = 3 * features * feature_bytes(ask) + 3 * pair_bytes(ask) + 8 * features
     fewest = 1 if crew.here else crew.threads
     asked_for = 0
     for threads in range(crew.threads, fewest - 1, -1):
         fixed = PROCESS_BYTES + loading + threads * (product + 2 * tallies)
         for held in range(side, 0, -1):
-            runs = min(job.runs, threads * (_runs_held(held, job) + _AHEAD))
+            runs = min(all_runs, threads * (_runs_held(held, job) + _AHEAD))
             least = crew.processes * (fixed + runs * run)
             asked_for = least + gathered + (0 if crew.here else PROCESS_BYTES)
             if asked_for <= memory:
                 more = (memory - asked_for) // crew.processes // run
-                kept = min(job.runs, runs + more)
+                kept = min(all_runs, runs + more)
                 total = asked_for + crew.processes * (kept - runs) * run
-                return Budget(threads, held, kept * (run + _SMALL), total)
+                return Budget(threads, held, kept * (run + _SMALL), total, kept == all_runs)
     raise GeomsaeError(
-        f"counting {job.n:,} x {job.d:,} takes at least {math.ceil(asked_for / 1e6):,} MB of memory "
-        f"and {memory / 1e6:,.0f} MB are allowed: give it more with --memory"
+        f"counting {job.n:,} x {job.d:,} takes at least {math.ceil(asked_for / 1e6):,} MB of "
+        f"memory and {memory / 1e6:,.0f} MB are allowed: give it more with --memory"
     )
+
+
+def plan_of(job: Job, other: Job | None = None) -> list[SuperTile]:
+    """The super-tiles of one dictionary, or of the pairs of two."""
+    return plan_triangle(job.n) if other is None else plan_rectangle(job.n, other.n)
 
 
 _SMALL = 1 << 20
@@ -155,14 +169,14 @@ def pair_bytes(ask: Ask) -> int:
     return 2 * ask.pairs * (16 + np.dtype(ask.precision).itemsize) + 8 * ask.bins
 
 
-def bytes_read(job: Job, budget: Budget, precision: str, processes: int = 1) -> int:
+def bytes_read(job: Job, budget: Budget, processes: int = 1) -> int:
     """Bytes of rows that are read to count a dictionary, at most.
 
     Once for each process where all panels can be kept. Else for each super-tile its rows once and
     its columns for every block of rows that they pass by.
     """
     row_bytes = job.d * 4
-    if budget.panel_bytes >= job.runs * job.run_bytes(precision):
+    if budget.all_fit:
         return processes * job.n * row_bytes
     runs = sum(_runs_read(part, job, budget.held) for part in plan_triangle(job.n))
     return runs * job.run * row_bytes
@@ -174,4 +188,3 @@ def _runs_read(part: SuperTile, job: Job, held: int) -> int:
         others = range(cols.start, min(cols.stop, block.start)) if part.triangle else cols
         read += job.runs_of(block) + (job.runs_of(others) if len(others) else 0)
     return read
-

@@ -47,7 +47,9 @@ def _rate(d: int, ask: Ask, threads: int) -> float:
     with single_threaded_blas(), ThreadPoolExecutor(threads) as pool:
         _count_until(0, rows, cols, ask)  # compiled and touched for the first time
         started = time.perf_counter()
-        until = [pool.submit(_count_until, started + SECONDS, rows, cols, ask) for _ in range(threads)]
+        until = [
+            pool.submit(_count_until, started + SECONDS, rows, cols, ask) for _ in range(threads)
+        ]
         tiles = sum(count.result() for count in until)
         return tiles * TILE**2 / (time.perf_counter() - started)
 

@@ -16,7 +16,7 @@ from dask.highlevelgraph import HighLevelGraph
 from geomsae.ask import Ask
 from geomsae.bins import DEFAULT_BINS
 from geomsae.errors import DecoderError
-from geomsae.features import Variable, features
+from geomsae.features import features
 from geomsae.histogram import histogram
 from geomsae.pairs.count import count_super_tile
 from geomsae.pairs.panels import Panel, make_panel

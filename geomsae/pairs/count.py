@@ -6,9 +6,9 @@ from typing import Protocol
 
 import numpy as np
 
+from geomsae.ask import Ask
 from geomsae.errors import ConservationError
 from geomsae.pairs import cpu
-from geomsae.ask import Ask
 from geomsae.pairs.blas import single_threaded_blas
 from geomsae.pairs.panels import Panel
 from geomsae.pairs.plan import LARGEST_SIDE, SuperTile, span_rows
@@ -69,9 +69,7 @@ def count_super_tile(
         If the number of pairs or the sum of their cosines is not what the rows imply, or the
         degrees of the features not what the counts imply.
     """
-    tally = Tally.empty(
-        ask, span_rows(super_tile.rows, rows.n), span_rows(super_tile.cols, cols.n)
-    )
+    tally = Tally.empty(ask, span_rows(super_tile.rows, rows.n), span_rows(super_tile.cols, cols.n))
     floors.begin(tally)
     with single_threaded_blas():
         for block, along in super_tile.walk(held):

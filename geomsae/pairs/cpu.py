@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geomsae.ask import Ask
+from geomsae.memory import empty
 from geomsae.pairs.best import offer_pair, offer_partner
 from geomsae.pairs.blas import gram, product
 from geomsae.pairs.compiled import compiled
-from geomsae.memory import empty
 from geomsae.pairs.panels import Panel
 from geomsae.pairs.tally import Tally
 
@@ -240,9 +240,7 @@ def _bin_and_keep(
 
 
 @compiled
-def _tail(
-    number: NDArray[np.int32], bins: int, start: Any, col_degree: NDArray[np.int32]
-) -> Any:
+def _tail(number: NDArray[np.int32], bins: int, start: Any, col_degree: NDArray[np.int32]) -> Any:
     """Add to the degree of each column whose pair with a row lies in the tails; how many do."""
     stop = np.int32(bins - 1 - start)
     inside = np.int32(0)
@@ -274,4 +272,3 @@ def _glance(
                 (c >= least_near) | (-c >= least_far) | (c > some_near[j]) | (-c > some_far[j])
             )
         worth[group] = seen > 0
-

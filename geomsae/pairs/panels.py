@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geomsae.errors import DecoderError
-from geomsae.pairs.compiled import compiled
 from geomsae.memory import empty
+from geomsae.pairs.compiled import compiled
 
 
 @dataclass(frozen=True, slots=True)

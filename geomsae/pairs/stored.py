@@ -77,18 +77,19 @@ class StoredDecoder:
 
 
 def count_stored(
-    decoder: StoredDecoder,
+    rows: StoredDecoder,
+    cols: StoredDecoder | None,
     super_tile: SuperTile,
     ask: Ask,
     held: int,
     then: SuperTile | None = None,
 ) -> Tally:
-    """Count one super-tile of a stored decoder: the task that Dask schedules.
+    """Count one super-tile of a stored decoder, or of two: the task that Dask schedules.
 
     Parameters
     ----------
-    decoder : StoredDecoder
-        Whose features they are.
+    rows, cols : StoredDecoder
+        Whose features they are; without `cols`, all pairs are within one dictionary.
     super_tile : SuperTile
         What to count.
     ask : Ask
@@ -98,10 +99,11 @@ def count_stored(
     then : SuperTile, optional
         What will be counted next, so that its first rows are read meanwhile.
     """
+    others = rows if cols is None else cols
     if then is not None:
-        decoder.ahead(then.rows.start)
-        decoder.ahead(then.cols.start)
-    return count_super_tile(super_tile, decoder, decoder, ask, _floors(decoder, ask), held)
+        rows.ahead(then.rows.start)
+        others.ahead(then.cols.start)
+    return count_super_tile(super_tile, rows, others, ask, _floors(rows, cols, ask), held)
 
 
 def forget() -> None:
@@ -117,5 +119,5 @@ def _open(location: str, id: str) -> Any:
 
 
 @lru_cache(maxsize=1)
-def _floors(decoder: StoredDecoder, ask: Ask) -> Floors:
-    return Floors.none(ask, decoder.n)
+def _floors(rows: StoredDecoder, cols: StoredDecoder | None, ask: Ask) -> Floors:
+    return Floors.none(ask, rows.n, None if cols is None else cols.n)

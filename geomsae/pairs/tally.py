@@ -46,7 +46,9 @@ class Floors:
         """Fill the lists of an empty tally with nobodies that are just not good enough."""
         for floor, side in zip(self.sides, (tally.rows, tally.cols), strict=True):
             if len(side.near):
-                below = np.nextafter(floor, -np.inf)[:, side.first : side.first + side.near.shape[1]]
+                below = np.nextafter(floor, -np.inf)[
+                    :, side.first : side.first + side.near.shape[1]
+                ]
                 side.near[:], side.far[:] = below
         tally.extremes.merit[:] = np.nextafter(self.extremes, -np.inf)[:, None]
         known = ~np.isinf(self.extremes)
@@ -223,7 +225,8 @@ class Tally:
             "count": self.count,
             "totals": np.array([self.n_pairs, self.covered]),
         }
-        parts = {"rows": self.rows, "cols": self.cols, "extremes": self.extremes}
+        parts: dict[str, Side | Extremes] = {"rows": self.rows, "cols": self.cols}
+        parts["extremes"] = self.extremes
         for where, part in parts.items():
             for field in fields(part):
                 if field.name != "first" and not (where == "cols" and self.cols is self.rows):

@@ -93,7 +93,7 @@ def read_features(hierarchy: Hierarchy, id: str, bins: int, precision: str) -> x
             f"the store {hierarchy.location} knows nothing about the features of {id} with "
             f"{bins:,} bins and {precision}: count its pairs with 'geomsae histogram'"
         )
-    opened = xr.open_zarr(
+    opened: xr.Dataset = xr.open_zarr(
         hierarchy.zarr_store(), group=path, chunks=None, consolidated=False, decode_cf=False
     ).load()
     for name, expected in known["array_sha256"].items():

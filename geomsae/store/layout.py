@@ -28,7 +28,7 @@ FORMAT = 1
 """The version of this layout. A store of a later one is not read."""
 
 KIND = "geomsae"
-"""The attribute that says what a group is: ``store``, ``decoder``, ``histogram`` or ``features``."""
+"""The attribute that says what a group is: ``store``, ``decoder``, ``histogram``, ``features``."""
 
 COMPLETE = "complete"
 """What the attribute ``status`` of a finished group says, written after everything else."""

@@ -70,7 +70,7 @@ def _folder(weights: zarr.Array[Any]) -> Path | None:
     if not isinstance(store, zarr.storage.LocalStore) or weights.chunks[1] != weights.shape[1]:
         return None
     plain = not weights.filters and weights.shards is None and weights.dtype == np.float32
-    little = weights.serializer.to_dict() == BytesCodec(endian="little").to_dict()
+    little = weights.serializer == BytesCodec(endian="little")
     codecs = [type(codec) for codec in weights.compressors]
     if plain and little and codecs in ([Crc32cCodec], [BloscCodec, Crc32cCodec]):
         return Path(store.root) / weights.path

@@ -183,9 +183,7 @@ class Store:
         """
         return read_histograms(self.hierarchy, self.decoders.items(), check_bins(bins), precision)
 
-    def features(
-        self, id: str, bins: int = DEFAULT_BINS, precision: str = "float32"
-    ) -> xr.Dataset:
+    def features(self, id: str, bins: int = DEFAULT_BINS, precision: str = "float32") -> xr.Dataset:
         """What is known about each feature of a dictionary.
 
         Parameters
@@ -198,11 +196,11 @@ class Store:
         Returns
         -------
         Dataset, dims (feature, threshold, rank)
-            As far as they were asked for, ``degree`` (feature, threshold), the pairs of each feature
-            in the tails; ``nearest`` (feature, rank) and ``opposite`` (feature), the numbers of its
-            nearest neighbours and of the most opposite feature, -1 where there is none;
-            ``nearest_cosine`` and ``opposite_cosine``. ``norm`` (feature) and the labels of the
-            dictionary are coordinates. Rows are numbered as published, from 0.
+            As far as they were asked for, ``degree`` (feature, threshold), the pairs of each
+            feature in the tails; ``nearest`` (feature, rank) and ``opposite`` (feature), the
+            numbers of its nearest neighbours and of the most opposite feature, -1 where there is
+            none; ``nearest_cosine`` and ``opposite_cosine``. ``norm`` (feature) and the labels of
+            the dictionary are coordinates. Rows are numbered as published, from 0.
 
         Raises
         ------
@@ -229,9 +227,9 @@ class Store:
         Returns
         -------
         Dataset, dims (pair, member)
-            ``top_similar`` and ``top_opposite`` (pair, member), the numbers of the two features, and
-            ``top_similar_cosine`` and ``top_opposite_cosine`` (pair), the most extreme first; -1 and
-            NaN where there are no more.
+            ``top_similar`` and ``top_opposite`` (pair, member), the numbers of the two features,
+            and ``top_similar_cosine`` and ``top_opposite_cosine`` (pair), the most extreme first;
+            -1 and NaN where there are no more.
 
         Raises
         ------
@@ -242,8 +240,10 @@ class Store:
         """
         found = read_features(self.hierarchy, self._known(id), bins, precision)
         named = [name for name in found if "pair" in found[name].dims]
-        return found[named].drop_vars(["threshold", "rank"], errors="ignore").assign_coords(
-            self._coordinates(id)
+        return (
+            found[named]
+            .drop_vars(["threshold", "rank"], errors="ignore")
+            .assign_coords(self._coordinates(id))
         )
 
     def _known(self, id: str) -> str:

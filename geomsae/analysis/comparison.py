@@ -1,0 +1,98 @@
+"""One dictionary against another: best partners in both directions, and what they amount to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import xarray as xr
+
+from geomsae.bins import DEFAULT_BINS
+from geomsae.features import OTHER
+from geomsae.pairs.cosine import cosine_histogram
+
+MATCHED = (0.7, 0.9, 0.95)
+"""Cosines from which a feature is said to be matched, unless told otherwise."""
+
+
+def compare(
+    w: Any,
+    v: Any,
+    *,
+    bins: int = DEFAULT_BINS,
+    precision: str = "float32",
+    thresholds: Iterable[float] = MATCHED,
+) -> xr.Dataset:
+    """Compare the directions of two dictionaries.
+
+    Parameters
+    ----------
+    w, v : array_like, shape (n_features, d_model) and (m_features, d_model)
+        Decoders of one space, as `geomsae.cosine_histogram` takes them.
+    bins : int
+        Equal bins of the histogram.
+    precision : {"float32", "float64"}
+        Arithmetic of the products.
+    thresholds : iterable of float
+        Cosines from which a feature counts as matched; each on an edge of the bins.
+
+    Returns
+    -------
+    Dataset
+        Lazy. The histogram over all pairs of a row of `w` and a row of `v`, ``nearest``,
+        ``nearest_cosine``, ``opposite``, ``opposite_cosine`` and ``degree`` for the features of `w`,
+        the same beginning with ``other_`` for those of `v`, and what `summarise` adds.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> found = compare(np.eye(3)[:2], np.eye(3), thresholds=[0.9]).compute()
+    >>> found.mean_max_cosine.item(), found.other_mean_max_cosine.item()
+    (1.0, 0.6666666666666666)
+    >>> found.n_unmatched.values, found.other_n_unmatched.values
+    (array([0]), array([1]))
+    """
+    chosen = tuple(thresholds)
+    found = cosine_histogram(w, v, bins=bins, precision=precision, thresholds=chosen, neighbours=1)
+    return summarise(found)
+
+
+def summarise(found: xr.Dataset) -> xr.Dataset:
+    """Add what the best partners in both directions amount to.
+
+    Parameters
+    ----------
+    found : Dataset
+        ``nearest``, ``nearest_cosine`` and ``degree`` of the features on both sides, as
+        `geomsae.cosine_histogram` of two matrices gives them.
+
+    Returns
+    -------
+    Dataset
+        With, for the features of the first matrix and, beginning with ``other_``, of the second:
+        ``mean_max_cosine`` (), the mean over features of the cosine with the nearest of *all*
+        features of the other dictionary (Sharkey, Braun and Millidge 2022 call it mean max cosine
+        similarity); ``share_matched`` (threshold), the share of features whose nearest is at least
+        so near; ``n_unmatched`` (threshold), how many have none so near; and ``mean_partners``
+        (threshold), to how many features of the other one, with a cosine of either sign, a matched
+        feature is so near: above 1 where features split. Rows of zero norm are left out.
+    """
+    added: dict[str, xr.DataArray] = {}
+    for prefix, feature in (("", "feature"), (OTHER, f"{OTHER}feature")):
+        best = found[f"{prefix}nearest_cosine"].isel(rank=0, drop=True).astype("float64")
+        matched = best >= found["threshold"]
+        directed = best.notnull().sum(feature)
+        added[f"{prefix}mean_max_cosine"] = best.mean(feature).assign_attrs(
+            long_name="mean cosine with the nearest feature of the other dictionary"
+        )
+        added[f"{prefix}share_matched"] = (matched.sum(feature) / directed).assign_attrs(
+            long_name="share of features with a partner so near", units="1"
+        )
+        added[f"{prefix}n_unmatched"] = (directed - matched.sum(feature)).assign_attrs(
+            long_name="features without a partner so near", units="features"
+        )
+        partners = found[f"{prefix}degree"].where(matched).mean(feature)
+        added[f"{prefix}mean_partners"] = partners.assign_attrs(
+            long_name="partners so near, of a feature that has any"
+        )
+    return found.assign(added)

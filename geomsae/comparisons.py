@@ -1,0 +1,107 @@
+"""Comparing stored dictionaries where they lie, two at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+
+import numpy as np
+import xarray as xr
+
+import geomsae
+from geomsae.analysis.comparison import MATCHED, summarise
+from geomsae.ask import Ask
+from geomsae.bins import DEFAULT_BINS
+from geomsae.counting import Progress, count_whole, job_of, stored_decoder
+from geomsae.dictionary import Dictionary
+from geomsae.errors import ConservationError, DecoderError
+from geomsae.features import OTHER, features
+from geomsae.histogram import histogram
+from geomsae.pairs.budget import plan_budget, usual_memory
+from geomsae.pairs.schedule import crew
+from geomsae.store import Store
+from geomsae.store.partial import partial
+
+
+def compare_stored(
+    store: Store,
+    one: str,
+    other: str,
+    *,
+    bins: int = DEFAULT_BINS,
+    precision: str = "float32",
+    thresholds: Iterable[float] = MATCHED,
+    memory: int | None = None,
+    progress: Progress = lambda _: None,
+) -> xr.Dataset:
+    """Compare the directions of two dictionaries of a store, out of core.
+
+    What `geomsae.compare` gives for two matrices, computed as `geomsae.compute_histograms` does:
+    within a memory, on Dask, and gone on with after an interruption. Nothing is kept in the store.
+
+    Parameters
+    ----------
+    store : Store
+        Where the decoders are.
+    one, other : str
+        Their ids.
+    bins : int
+        Equal bins of the histogram.
+    precision : {"float32", "float64"}
+        Arithmetic of the products.
+    thresholds : iterable of float
+        Cosines from which a feature counts as matched; each on an edge of the bins.
+    memory : int, optional
+        Bytes that all processes of a machine keep to; half of what is free by default.
+    progress : callable
+        Told the pairs dealt with after each task.
+
+    Returns
+    -------
+    Dataset
+        As `geomsae.compare` gives it, computed, with the labels of both dictionaries as scalar
+        coordinates, those of the second beginning with ``other_``.
+
+    Raises
+    ------
+    SelectionError
+        If the store has no such dictionary.
+    DecoderError
+        If they are directions of different spaces.
+    GeomsaeError
+        If something cannot be asked, or the memory is too little.
+    """
+    ask = Ask(bins, precision, tuple(thresholds), neighbours=1)
+    jobs = job_of(store, one), job_of(store, other)
+    if jobs[0].d != jobs[1].d:
+        raise DecoderError(
+            f"{one} has {jobs[0].d:,} dimensions and {other} {jobs[1].d:,}: directions of "
+            "different spaces have no cosine"
+        )
+    budget = plan_budget(
+        jobs[0], ask, usual_memory() if memory is None else memory, crew(), jobs[1]
+    )
+    rows, cols = (stored_decoder(store, id, ask, budget) for id in (one, other))
+    source = {"rows": rows.sha256, "cols": cols.sha256, "ids": [one, other], **asdict(ask)}
+    with partial(store.hierarchy, version=geomsae.__version__, **source) as so_far:
+        whole = count_whole(rows, cols, ask, budget, so_far, progress)
+        directed = [int(np.count_nonzero(store.norms(id))) for id in (one, other)]
+        n_pairs = directed[0] * directed[1]
+        if not whole.count.sum() == whole.n_pairs == n_pairs:
+            so_far.remove()
+            raise ConservationError(
+                f"{whole.count.sum():,} pairs of {one} and {other} were counted of {n_pairs:,}: "
+                "the result was thrown away"
+            )
+    excluded = jobs[0].n + jobs[1].n - sum(directed)
+    found = whole.found()
+    answers = features(ask, jobs[0].n, jobs[1].n, lambda variable: found[variable.name])
+    labels = {**_labels(store, one, ""), **_labels(store, other, OTHER)}
+    counted = histogram(whole.count, np.int64(n_pairs), np.int64(excluded), labels)
+    return summarise(counted.merge(answers)).assign_attrs(precision=precision)
+
+
+def _labels(store: Store, id: str, prefix: str) -> dict[str, object]:
+    """The id and the labels of a dictionary, as scalar coordinates."""
+    labels = Dictionary.from_json(store.attributes(id)).coordinates()
+    return {f"{prefix}{name}": value for name, value in {"dictionary": id, **labels}.items()}
