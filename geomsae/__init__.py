@@ -12,8 +12,23 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from geomsae.analysis import tail_fraction, tail_table
+    from geomsae.analysis import (
+        at_common_l0,
+        difference,
+        expected_counts,
+        isotropic_tail,
+        sampled_tail_spread,
+        share_by_l0,
+        slope_of_l0,
+        tail_error,
+        tail_fraction,
+        tail_table,
+        with_expected,
+    )
+    from geomsae.analysis.coherence import coherence, welch_bound
     from geomsae.analysis.comparison import compare
+    from geomsae.analysis.matched import centred, matched_directions, without_top
+    from geomsae.analysis.moments import anisotropy, feature_dimensionality
     from geomsae.comparisons import compare_stored
     from geomsae.conversion import convert
     from geomsae.errors import GeomsaeError
@@ -22,21 +37,39 @@ if TYPE_CHECKING:
     from geomsae.results import compute_histograms
     from geomsae.sources import Family, register_family
     from geomsae.store import Store, open_store
+    from geomsae.tables import stored_tail_table
 
 _HOME = {
-    "GeomsaeError": "geomsae.errors",
+    "open_store": "geomsae.store",
     "Store": "geomsae.store",
-    "compare": "geomsae.analysis.comparison",
-    "compare_stored": "geomsae.comparisons",
-    "compute_histograms": "geomsae.results",
     "convert": "geomsae.conversion",
     "cosine_histogram": "geomsae.pairs",
-    "index_dictionaries": "geomsae.labels",
-    "open_store": "geomsae.store",
-    "Family": "geomsae.sources",
-    "register_family": "geomsae.sources",
+    "compute_histograms": "geomsae.results",
     "tail_fraction": "geomsae.analysis",
     "tail_table": "geomsae.analysis",
+    "stored_tail_table": "geomsae.tables",
+    "tail_error": "geomsae.analysis",
+    "difference": "geomsae.analysis",
+    "share_by_l0": "geomsae.analysis",
+    "at_common_l0": "geomsae.analysis",
+    "slope_of_l0": "geomsae.analysis",
+    "isotropic_tail": "geomsae.analysis",
+    "expected_counts": "geomsae.analysis",
+    "with_expected": "geomsae.analysis",
+    "sampled_tail_spread": "geomsae.analysis",
+    "matched_directions": "geomsae.analysis.matched",
+    "centred": "geomsae.analysis.matched",
+    "without_top": "geomsae.analysis.matched",
+    "anisotropy": "geomsae.analysis.moments",
+    "feature_dimensionality": "geomsae.analysis.moments",
+    "coherence": "geomsae.analysis.coherence",
+    "welch_bound": "geomsae.analysis.coherence",
+    "compare": "geomsae.analysis.comparison",
+    "compare_stored": "geomsae.comparisons",
+    "index_dictionaries": "geomsae.labels",
+    "Family": "geomsae.sources",
+    "register_family": "geomsae.sources",
+    "GeomsaeError": "geomsae.errors",
 }
 
 __all__ = [  # noqa: RUF022 - in the order of the work
@@ -47,6 +80,23 @@ __all__ = [  # noqa: RUF022 - in the order of the work
     "compute_histograms",
     "tail_fraction",
     "tail_table",
+    "stored_tail_table",
+    "tail_error",
+    "difference",
+    "share_by_l0",
+    "at_common_l0",
+    "slope_of_l0",
+    "isotropic_tail",
+    "expected_counts",
+    "with_expected",
+    "sampled_tail_spread",
+    "matched_directions",
+    "centred",
+    "without_top",
+    "anisotropy",
+    "feature_dimensionality",
+    "coherence",
+    "welch_bound",
     "compare",
     "compare_stored",
     "index_dictionaries",

@@ -1,13 +1,20 @@
 """Two dictionaries beside each other, against brute force in float64."""
 
+import struct
+
 import dask
 import numpy as np
 import pytest
+import xarray as xr
+import zarr
 from conftest import json_of, run_geomsae
 from test_features import all_cosines
+from test_groups import united
 
 import geomsae
-from geomsae.errors import DecoderError, ThresholdError
+from geomsae.analysis.comparison import matrix as side_by_side
+from geomsae.errors import DecoderError, SelectionError, ThresholdError
+from geomsae.pictures.heatmap import draw_matrix, short_names
 from geomsae.sources import Wanted
 
 THRESHOLDS = (0.3, 0.7, 0.9)
@@ -142,14 +149,189 @@ def test_neighbours_are_printed_with_the_numbers_that_are_published(both, tmp_pa
         (["compare", "ID", "nobody"], "no dictionary"),
         (["compare", "ID", "ID", "--matched", "0.12345"], "inside a bin"),
         (["compare", "ID", "ID", "--memory", "1MB"], "--memory"),
+        (["neighbours", "ID", "--groups", "0.9"], "geomsae histogram"),
+        (["neighbours", "COUNTED", "--groups", "0.00001"], "geomsae histogram --pairs 10000"),
+        (["neighbours", "COUNTED", "--groups", "7"], "cosine of 7"),
     ],
 )
 def test_wrong_words_get_one_sentence(both, tmp_path, words, says):
     store, ids = both
-    if "--feature" in words:
+    if "--feature" in words or "COUNTED" in words:
         list(geomsae.compute_histograms(store))
-    words = [ids[0] if word == "ID" else word for word in words]
+    words = [ids[0] if word in ("ID", "COUNTED") else word for word in words]
     _, told = run_geomsae(*words, "--store", store.location, cwd=tmp_path, status=1)
     assert says in told
     assert told.startswith("Error: ")
     assert "Traceback" not in told
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["compare", "ID", "ID", "--picture", "p.gif"], ".png or .svg"),
+        (["neighbours", "ID", "--groups", "0.9", "--feature", "1"], "--groups"),
+        (["neighbours", "ID", "--groups", "0.9", "--opposite"], "--groups"),
+    ],
+)
+def test_words_that_do_not_go_together_are_told_before_anything_is_done(
+    both, tmp_path, words, says
+):
+    store, ids = both
+    words = [ids[0] if word == "ID" else word for word in words]
+    _, told = run_geomsae(*words, "--store", store.location, cwd=tmp_path, status=2)
+    assert says in told
+
+
+def test_groups_are_printed_with_all_or_the_first_of_their_members(tmp_path, matrix):
+    rng = np.random.default_rng(5)
+    base = rng.standard_normal((4, 16))
+    rows = np.repeat(base, [12, 3, 2, 1], axis=0) + 0.02 * rng.standard_normal((18, 16))
+    store = geomsae.open_store(tmp_path / "s", create=True)
+    list(geomsae.convert(matrix(rows[rng.permutation(18)]), store, Wanted(model="m")))
+    list(geomsae.compute_histograms(store))
+    (id,) = store.decoders
+    words = ["neighbours", id, "--groups", "0.9", "--store", store.location]
+    found = json_of(*words, cwd=tmp_path)
+    exact = all_cosines(store.decoder(id).values)
+    expected = united(18, np.argwhere(exact >= 0.9).tolist())
+    assert {frozenset(row["members"]) for row in found} == expected
+    assert [row["size"] for row in found] == [12, 3, 2]
+    assert [row["addresses"] for row in found] == [[""] * 12, [""] * 3, [""] * 2]
+    shown, told = run_geomsae(*words, cwd=tmp_path)
+    assert ", ".join(map(str, found[0]["members"][:8])) + " and 4 more" in shown
+    assert "3 groups join 17 features" in told
+    assert "neuronpedia" not in shown
+    assert len(json_of(*words, "--most", "2", cwd=tmp_path)) == 2
+    none = json_of("neighbours", id, "--groups", "1", "--store", store.location, cwd=tmp_path)
+    assert none == []
+
+
+def test_features_have_addresses_where_neuronpedia_shows_them(both, tmp_path):
+    store, ids = both
+    list(geomsae.compute_histograms(store, neighbours=2))
+    id, other = ids
+    path = "layer_12/width_16k/average_l0_82/params.npz"
+    group = zarr.open_group(store.location, path=id, mode="r+")
+    group.update_attributes({"repo": "google/gemma-scope-2b-pt-res", "path": path})
+    start = "https://www.neuronpedia.org/gemma-2-2b/12-gemmascope-res-16k/"
+    words = ["--store", store.location]
+    rows = json_of("neighbours", id, *words, cwd=tmp_path)
+    assert len(rows) == 20
+    for row in rows:
+        assert row["address"] == f"{start}{row['feature']}"
+        assert row["neighbour_address"] == f"{start}{row['neighbour']}"
+    for row in json_of("neighbours", id, "--feature", "5", *words, cwd=tmp_path):
+        assert row["address"] == f"{start}5"
+        assert row["neighbour_address"] == f"{start}{row['neighbour']}"
+    shown, _ = run_geomsae("neighbours", id, *words, cwd=tmp_path)
+    assert rows[0]["neighbour_address"] in shown
+    for row in json_of("neighbours", other, *words, cwd=tmp_path):
+        assert row["address"] == row["neighbour_address"] == ""
+    assert "address" not in run_geomsae("neighbours", other, *words, cwd=tmp_path)[0]
+    grouped = json_of("neighbours", id, "--groups", "0.6", *words, cwd=tmp_path)
+    assert grouped
+    for row in grouped:
+        assert row["addresses"] == [f"{start}{feature}" for feature in row["members"]]
+
+
+def test_a_feature_without_neighbours_has_no_address(tmp_path, matrix):
+    store = geomsae.open_store(tmp_path / "s", create=True)
+    rows = np.array([[1, 0], [1, 1], [0, 0]], np.float32)
+    list(geomsae.convert(matrix(rows), store, Wanted(model="m")))
+    list(geomsae.compute_histograms(store))
+    path = "layer_12/width_16k/average_l0_82/params.npz"
+    zarr.open_group(store.location, path="m", mode="r+").update_attributes(
+        {"repo": "google/gemma-scope-2b-pt-res", "path": path}
+    )
+    words = ["neighbours", "m", "--feature", "2", "--store", store.location]
+    for row in json_of(*words, cwd=tmp_path):
+        assert (row["neighbour"], row["neighbour_address"]) == (-1, "")
+
+
+@pytest.fixture
+def layers(store):
+    """Every two of four dictionaries compared."""
+    ids = list(store.decoders)
+    couples = [(a, b) for k, a in enumerate(ids) for b in ids[k + 1 :]]
+    return store, ids, [geomsae.compare_stored(store, *couple) for couple in couples]
+
+
+def test_comparisons_fill_both_triangles_of_a_table(layers):
+    store, ids, results = layers
+    found = side_by_side(results)
+    assert found.dims == ("dictionary", "other_dictionary")
+    assert found["dictionary"].values.tolist() == ids
+    for one in ids:
+        assert np.isnan(found.sel(dictionary=one, other_dictionary=one))
+        for other in set(ids) - {one}:
+            exact = all_cosines(store.decoder(one).values, store.decoder(other).values)
+            cell = found.sel(dictionary=one, other_dictionary=other)
+            assert cell.item() == pytest.approx(exact.max(axis=1).mean(), abs=1e-6)
+            attributes = store.attributes(other)
+            assert cell["other_layer"].item() == attributes["layer"]
+            assert cell["other_variant"].item() == attributes["variant"]
+    assert (side_by_side(results, diagonal=True).values.diagonal() == 1).all()
+    assert side_by_side(results, diagonal=True).fillna(1).equals(found.fillna(1))
+
+
+def test_comparisons_need_the_names_of_their_dictionaries(store):
+    one, other = list(store.decoders)[:2]
+    plain = geomsae.compare(store.decoder(one).drop_vars("dictionary"), store.decoder(other))
+    with pytest.raises(SelectionError, match="assign_coords"):
+        side_by_side([plain])
+    with pytest.raises(SelectionError, match="nothing"):
+        side_by_side([])
+    named = plain.assign_coords(dictionary="a", other_dictionary="b")
+    found = side_by_side([named])
+    assert found.values[0, 1] == pytest.approx(plain["mean_max_cosine"].compute().item())
+    assert "layer" not in found.coords
+
+
+def test_what_is_compared_is_drawn(layers, tmp_path):
+    found = side_by_side(layers[2])
+    for kind, start in ((".png", b"\x89PNG\r\n"), (".svg", b"<?xml")):
+        path = draw_matrix(found, tmp_path / "new" / f"picture{kind}")
+        assert path.read_bytes().startswith(start)
+    text = path.read_text(encoding="utf-8")
+    for number in found.values[~np.isnan(found.values)]:
+        assert f"<!-- {number:.2f} -->" in text
+    for name in ("pt layer 0", "pt layer 10", "it layer 5", "gpt 64"):
+        assert f"<!-- {name} -->" in text
+    with pytest.raises(SelectionError, match=r"picture\.pdf"):
+        draw_matrix(found, tmp_path / "picture.pdf")
+
+
+def test_names_in_a_picture_are_what_differs(layers):
+    found = side_by_side(layers[2])
+    names = ["it layer 5", "pt layer 0", "pt layer 5", "pt layer 10"]
+    assert short_names(found) == (names, "gpt 64")
+    same = found.assign_coords(layer=("dictionary", [5] * 4))
+    assert short_names(same)[0] == list(found["dictionary"].values)
+    l0s = same.assign_coords(
+        variant=("dictionary", ["pt"] * 4), l0_label=("dictionary", list("1234"))
+    )
+    assert short_names(l0s) == (["L0 1", "L0 2", "L0 3", "L0 4"], "gpt pt layer 5 64")
+
+
+@pytest.mark.parametrize("n", [1, 2, 21])
+def test_any_number_of_dictionaries_is_drawn(tmp_path, n):
+    ids = [f"m/layer_{layer}" for layer in range(n)]
+    values = np.full((n, n), 0.5)
+    dims = ("dictionary", "other_dictionary")
+    found = xr.DataArray(values, dict.fromkeys(dims), dims, "mean_max_cosine")
+    found = found.assign_coords({name: ids for name in dims})
+    path = draw_matrix(found, tmp_path / "p.png")
+    width, height = struct.unpack(">II", path.read_bytes()[16:24])
+    assert 400 < height < 3000
+    assert 400 < width < 3000
+
+
+def test_the_command_draws_all_couples(store, tmp_path):
+    ids = list(store.decoders)
+    words = ["compare", *ids, "--matched", "0.7", "--store", store.location]
+    rows = json_of(*words, "--picture", "all.svg", cwd=tmp_path)
+    text = (tmp_path / "all.svg").read_text(encoding="utf-8")
+    for row in rows:
+        assert f"<!-- {row['mean_max_cosine']:.2f} -->" in text
+        assert f"<!-- {row['other_mean_max_cosine']:.2f} -->" in text
+    assert "<!-- pt layer 10 -->" in text

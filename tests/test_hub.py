@@ -269,7 +269,8 @@ def test_reproduce_goes_from_the_hub_to_measured_beside_published(tmp_path):
     points = published_points()
     repositories: dict[str, dict[str, bytes]] = {point.repo: {} for point in points}
     for point in points:
-        repositories[point.repo][path_of(point.layer, point.l0)] = params(point.layer, point.l0)
+        for l0 in {point.l0, point.canonical_l0}:
+            repositories[point.repo][path_of(point.layer, l0)] = params(point.layer, l0)
         repositories[point.repo][path_of(point.layer, 999)] = b"never read"
     smaller = (
         "from geomsae.study import published\n"
@@ -280,9 +281,11 @@ def test_reproduce_goes_from_the_hub_to_measured_beside_published(tmp_path):
     with Hub(repositories) as hub:
         done = process(hub.url, tmp_path, "-W", "error", "-c", smaller)
         assert done.returncode == 0, done.stderr
-        assert hub.sent < 33 * 2 * len(params(0, 0))
+        assert hub.sent < 35 * 2 * len(params(0, 0))
     store = geomsae.open_store(tmp_path / "store")
-    assert set(store.decoders) == {p.labels.id for p in points} | {"random/gaussian/24x5_seed_0"}
+    studied = {point.labels.id for point in points} | {point.canonical.id for point in points}
+    assert len(studied) == 34
+    assert set(store.decoders) == studied | {"random/gaussian/24x5_seed_0"}
     shares = geomsae.tail_fraction(store.histograms())
     page = (tmp_path / "store-report" / "report.html").read_text()
     assert "<th>published</th>" in page

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from geomsae.bins import DEFAULT_BINS
+from geomsae.dictionary import LABELS
+from geomsae.errors import SelectionError
 from geomsae.features import OTHER
+from geomsae.labels import DIMENSION
 from geomsae.pairs.cosine import cosine_histogram
 
 MATCHED = (0.7, 0.9, 0.95)
@@ -96,3 +100,69 @@ def summarise(found: xr.Dataset) -> xr.Dataset:
             long_name="partners so near, of a feature that has any"
         )
     return found.assign(added)
+
+
+def matrix(results: Iterable[xr.Dataset], *, diagonal: bool = False) -> xr.DataArray:
+    """Comparisons of several dictionaries with each other as one table, two by two.
+
+    Parameters
+    ----------
+    results : iterable of Dataset
+        As `geomsae.compare_stored` gives them: ``mean_max_cosine`` and ``other_mean_max_cosine``,
+        with the scalar coordinates ``dictionary`` and ``other_dictionary``.
+    diagonal : bool
+        Whether a dictionary is 1 beside itself, as it is by definition; else NaN.
+
+    Returns
+    -------
+    DataArray, dims (dictionary, other_dictionary)
+        ``mean_max_cosine``, float64: the mean over the features of the first dictionary of the
+        cosine with the nearest of all features of the other. Not symmetric: one result fills two
+        places. NaN where two were not compared. Dictionaries stand in the order in which they came,
+        with those of their labels that every result has, as ``layer`` (dictionary) and
+        ``other_layer`` (other_dictionary).
+
+    Raises
+    ------
+    SelectionError
+        If there are no results, or one does not say of which dictionaries it is.
+
+    Examples
+    --------
+    >>> found = compare(np.eye(3)[:2], np.eye(3), thresholds=[0.9])
+    >>> matrix([found.assign_coords(dictionary="a", other_dictionary="b")]).values
+    array([[       nan, 1.        ],
+           [0.66666667,        nan]])
+    """
+    means = ("mean_max_cosine", f"{OTHER}mean_max_cosine")
+    computed = [found[list(means)].compute() for found in results]
+    if not computed:
+        raise SelectionError("there is nothing to put side by side: compare two dictionaries first")
+    both = (DIMENSION, f"{OTHER}{DIMENSION}")
+    known: dict[str, dict[str, Any]] = {}
+    for found in computed:
+        if not set(both) <= set(found.coords):
+            raise SelectionError(
+                "a comparison does not say of which dictionaries it is: take "
+                f"geomsae.compare_stored, or assign_coords({both[0]}=..., {both[1]}=...)"
+            )
+        for prefix in ("", OTHER):
+            labels = {name: found.get(f"{prefix}{name}") for name in (DIMENSION, *LABELS)}
+            said = {name: label.item() for name, label in labels.items() if label is not None}
+            known.setdefault(said[DIMENSION], said)
+    ids = list(known)
+    values = np.full((len(ids), len(ids)), np.nan)
+    if diagonal:
+        np.fill_diagonal(values, 1.0)
+    for found in computed:
+        one, other = (ids.index(found[name].item()) for name in both)
+        values[other, one] = found[means[1]].item()
+        values[one, other] = found[means[0]].item()
+    coords: dict[str, Any] = {name: (name, ids) for name in both}
+    for name, meaning in LABELS.items():
+        if all(name in said for said in known.values()):
+            column = [said[name] for said in known.values()]
+            for dim, prefix in zip(both, ("", OTHER), strict=True):
+                coords[f"{prefix}{name}"] = (dim, column, {"long_name": meaning})
+    about = {"long_name": "mean cosine with the nearest feature of the other dictionary"}
+    return xr.DataArray(values, coords, both, means[0], about)

@@ -6,13 +6,12 @@ over all pairs of cosines and of their squares follow from those two, at the cos
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-import dask
 import dask.array as da
 import numpy as np
 import xarray as xr
+from dask.delayed import delayed
 from dask.graph_manipulation import bind
 from numpy.typing import NDArray
 
@@ -80,8 +79,8 @@ def second_moment(w: Any) -> xr.Dataset:
     -------
     Dataset, dims (d_model, other_d_model)
         Lazy. ``second_moment`` M = U^T U / n (d_model, other_d_model) and ``mean`` (d_model),
-        float64, of the n unit rows U; ``n_directed`` = n, and ``n_excluded``, the rows of zero norm,
-        which are left out. Coordinates of `w` stay, other than along ``feature``. Isotropic
+        float64, of the n unit rows U; ``n_directed`` = n, and ``n_excluded``, the rows of zero
+        norm, which are left out. Coordinates of `w` stay, other than along ``feature``. Isotropic
         directions have the second moment 1 / d times the identity, and mean zero.
 
     Raises
@@ -100,16 +99,15 @@ def second_moment(w: Any) -> xr.Dataset:
            [0. , 0.5]])
     """
     rows = unit_rows(w)
-    n_features, d_model = rows.shape
     sums = _sums(rows.data)
     n_directed = xr.Variable((), sums[-1, -1])
-    divisor = n_directed.clip(min=1)  # the mean of nothing is zero
+    divisor = np.maximum(n_directed, 1)  # the mean of nothing is zero
     found = {
         "second_moment": (xr.Variable(MATRIX, sums[:-1, :-1]) / divisor, "mean of u u^T"),
         "mean": (xr.Variable(MATRIX[:1], sums[-1, :-1]) / divisor, "mean of the unit rows u"),
         "n_directed": (n_directed.astype(np.int64), "features that have a direction"),
         "n_excluded": (
-            (n_features - n_directed).astype(np.int64),
+            (len(rows) - n_directed).astype(np.int64),
             "features of zero norm, left out",
         ),
     }
@@ -144,7 +142,7 @@ def anisotropy(w: Any, *, ranks: tuple[int, int] = (10, 150)) -> xr.Dataset:
           is 1 / d for isotropic directions.
         - ``frame_potential``: the sum of c_ij^2 over all i and j, n^2 tr M^2.
         - ``frame_potential_bound``: the least that it can be, max(n, n^2 / d) (Benedetto and
-          Fickus 2003, theorem 6.2 for n <= d and theorem 7.1 for n >= d).
+          Fickus 2003, Finite Normalized Tight Frames).
         - ``effective_dimension``: the participation ratio (tr M)^2 / tr M^2 of the eigenvalues; d
           if they are all equal.
         - ``effective_rank``: exp of the entropy of the singular values s_k = sqrt(n l_k) of the
@@ -186,8 +184,8 @@ def anisotropy(w: Any, *, ranks: tuple[int, int] = (10, 150)) -> xr.Dataset:
     concentration = (moments["second_moment"] ** 2).sum(MATRIX)  # tr M^2
     square = (moments["mean"] ** 2).sum("d_model")
     spectrum = _reduced(_spectrum, moments["second_moment"], MATRIX, d_model)
-    found = {
-        "mean_length": (np.sqrt(square.where(n > 0)), "length of the mean of the unit rows"),
+    found: dict[str, tuple[xr.DataArray, str]] = {
+        "mean_length": (square.where(n > 0) ** 0.5, "length of the mean of the unit rows"),
         "mean_cosine": ((n * square - 1) / others, "mean cosine of pairs"),
         "mean_square_cosine": (
             ((n * concentration - 1) / others).clip(min=0),
@@ -195,7 +193,7 @@ def anisotropy(w: Any, *, ranks: tuple[int, int] = (10, 150)) -> xr.Dataset:
         ),
         "frame_potential": (n**2 * concentration, "sum of squared cosines, all with all"),
         "frame_potential_bound": (
-            np.maximum(n, n**2 / d_model),
+            n.where(n <= d_model, n**2 / d_model),
             "least frame potential of as many directions",
         ),
         "effective_dimension": (
@@ -254,98 +252,28 @@ def feature_dimensionality(w: Any) -> xr.DataArray:
     """
     rows = unit_rows(w)
     products = _sums(rows.data)[:-1, :-1]
-    again = read_again(rows, products).data
+    again = unit_rows(read_again(w, products)).data
     overlap = ((again @ products) * again).sum(axis=1)
     found = rows.isel(d_model=0, drop=True).copy(data=overlap)
     dimensionality = (1 / found.where(found > 0)).rename("feature_dimensionality")
     return dimensionality.assign_attrs(long_name="dimensions that the feature has for itself")
 
 
-def welch_bound(n_features: int, d_model: int) -> float:
-    """The least coherence that so many directions can have.
+def read_again(w: Any, known: Any) -> Any:
+    """The same matrix, for a second pass over it that begins when the first is over.
+
+    Were the rows of both passes the same to Dask, it would keep those of the first for the second.
 
     Parameters
     ----------
-    n_features, d_model : int
-        Directions, and dimensions of the space; 1 or more.
-
-    Returns
-    -------
-    float
-        sqrt((n - d) / (d (n - 1))), a lower bound of the largest absolute cosine (Welch 1974,
-        equation 2 with k = 1); 0 where n <= d, and directions can be orthogonal.
-
-    Raises
-    ------
-    GeomsaeError
-        If there are no directions or no dimensions.
-
-    Examples
-    --------
-    >>> welch_bound(3, 2)  # three axes of a plane, 60 degrees apart
-    0.5
-    """
-    if n_features < 1 or d_model < 1:
-        raise GeomsaeError(
-            f"{n_features} directions in {d_model} dimensions have no bound: use 1 or more of each"
-        )
-    if n_features <= d_model:
-        return 0.0
-    return math.sqrt((n_features - d_model) / (d_model * (n_features - 1)))
-
-
-def coherence(pairs: xr.Dataset) -> xr.DataArray:
-    """The largest absolute cosine of any pair.
-
-    Parameters
-    ----------
-    pairs : Dataset
-        ``top_similar_cosine`` and ``top_opposite_cosine`` (pair), as `Store.pairs` and
-        ``cosine_histogram(w, pairs=1)`` give them.
-
-    Returns
-    -------
-    DataArray
-        The mutual coherence max |c_ij| over i < j (Donoho and Huo 2001), at least `welch_bound`.
-        NaN where there is no pair. Lazy if `pairs` is; scalar coordinates stay.
-
-    Raises
-    ------
-    GeomsaeError
-        If `pairs` has no extreme pairs.
-
-    Examples
-    --------
-    >>> import geomsae
-    >>> w = np.array([[1, 0], [-4, 3], [0, 1]])
-    >>> round(coherence(geomsae.cosine_histogram(w, pairs=1)).item(), 6)
-    0.8
-    """
-    ends = ("top_similar_cosine", "top_opposite_cosine")
-    missing = [name for name in ends if name not in pairs]
-    if missing:
-        raise GeomsaeError(
-            f"the coherence is the largest of the extreme pairs, and {missing[0]!r} is not there: "
-            "ask for them with cosine_histogram(w, pairs=1)"
-        )
-    similar, opposite = (abs(pairs[name]).max("pair") for name in ends)
-    largest = np.maximum(similar, opposite).rename("coherence")
-    return largest.assign_attrs(long_name="largest |cosine| of a pair", units="1")
-
-
-def read_again(rows: xr.DataArray, known: Any) -> xr.DataArray:
-    """The same rows, not read before something else is known.
-
-    Were they the same to Dask in two passes, it would keep the rows of the first for the second.
-
-    Parameters
-    ----------
-    rows : DataArray
-        Dask-backed.
+    w : array_like, shape (n_features, d_model)
+        As `unit_rows` takes it.
     known : Dask collection
-        What comes first.
+        What the first pass finds.
     """
-    return rows.copy(data=bind(rows.data, known))
+    if isinstance(w, xr.DataArray):
+        return w.copy(data=read_again(w.data, known))
+    return bind(w, known) if isinstance(w, da.Array) else w
 
 
 def eigenvalue_floor(values: NDArray[np.float64]) -> float:
@@ -363,9 +291,11 @@ def _in_chunks(data: Any) -> da.Array:
     The d x d matrix that a chunk gives is then no larger than the chunk.
     """
     rows = TILE * -(-data.shape[1] // TILE)
-    if isinstance(data, da.Array):
-        return data.rechunk({0: rows, 1: -1})
-    return da.from_array(np.asarray(data), chunks=(rows, -1), name=False)
+    whole = (rows, data.shape[1])
+    is_lazy = isinstance(data, da.Array)
+    lazy: da.Array = data if is_lazy else da.from_array(data, chunks=whole, name=False)
+    chunked: da.Array = lazy.rechunk(whole)
+    return chunked
 
 
 def _unit(block: Any, block_info: Any = None) -> NDArray[np.float64]:
@@ -382,18 +312,18 @@ def _sums(unit: da.Array) -> da.Array:
     then U^T U; beside it, in the last row and column, the sum of the rows; and in the corner their
     number.
     """
-    parts = [dask.delayed(_products)(block) for block in unit.to_delayed().ravel()]
+    parts = [delayed(_products)(block) for block in unit.to_delayed().ravel()]
     while len(parts) > 1:
-        parts = [dask.delayed(_added)(*parts[i : i + 2]) for i in range(0, len(parts), 2)]
+        parts = [delayed(_added)(*parts[i : i + 2]) for i in range(0, len(parts), 2)]
     side = unit.shape[1] + 1
-    return da.from_delayed(parts[0], (side, side), np.float64, meta=np.empty((0, 0)))
+    sums: da.Array = da.from_delayed(parts[0], (side, side), np.float64, meta=np.empty((0, 0)))
+    return sums
 
 
 def _products(unit: NDArray[np.float64]) -> NDArray[np.float64]:
-    wide = np.column_stack([unit, unit.any(axis=1)])
+    wide: NDArray[np.float64] = np.column_stack([unit, unit.any(axis=1).astype(np.float64)])
     with single_threaded_blas():
-        products: NDArray[np.float64] = wide.T @ wide
-    return products
+        return wide.T @ wide
 
 
 def _added(*parts: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -418,20 +348,20 @@ def _reduced(
 
 
 def _spectrum(moment: NDArray[np.float64]) -> NDArray[np.float64]:
-    values = np.linalg.eigvalsh(moment)[::-1]
+    values = np.asarray(np.linalg.eigvalsh(moment)[::-1], np.float64)
     return np.where(values > eigenvalue_floor(values), values, 0.0)
 
 
-def _effective_rank(spectrum: NDArray[np.float64]) -> NDArray[np.float64]:
+def _effective_rank(spectrum: NDArray[np.float64]) -> Any:
     singular = np.sqrt(spectrum[spectrum > 0])
     weight = singular / singular.sum()
     return np.exp(-(weight * np.log(weight)).sum())
 
 
-def _slope(spectrum: NDArray[np.float64], first: int, last: int) -> NDArray[np.float64]:
-    last = min(last, np.count_nonzero(spectrum))
+def _slope(spectrum: NDArray[np.float64], first: int, last: int) -> Any:
+    last = min(last, int(np.count_nonzero(spectrum)))
     if last <= first:
-        return np.array(np.nan)
+        return np.float64(np.nan)
     rank = np.log(np.arange(first, last + 1))
     rank -= rank.mean()
-    return np.asarray(rank @ np.log(spectrum[first - 1 : last]) / (rank @ rank))
+    return rank @ np.log(spectrum[first - 1 : last]) / (rank @ rank)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import betainc, betaln
+from scipy.special import betainc, betaincc, betaln
 
 from geomsae.errors import GeomsaeError, ThresholdError
 
@@ -70,8 +70,7 @@ def isotropic_log_tail(d_model: int, threshold: float) -> float:
     float
         log P(abs(c) >= t); minus infinity at t = 1 in two dimensions or more. With a = (d - 1) / 2
         and x = 1 - t^2, the far tail is x^a / (a B(a, 1/2)) times the hypergeometric series
-        2F1(1/2, a; a + 1; x); see Abramowitz and Stegun (1964), equations 6.6.2 and 6.6.8 with
-        15.3.3.
+        2F1(1/2, a; a + 1; x); see Abramowitz and Stegun (1964), equations 6.6.2 and 6.6.8.
 
     Raises
     ------
@@ -83,7 +82,7 @@ def isotropic_log_tail(d_model: int, threshold: float) -> float:
     Examples
     --------
     >>> round(isotropic_log_tail(2304, 0.9), 6)
-    -1915.219318
+    -1916.32361
     """
     tail = isotropic_tail(d_model, threshold)
     if tail >= _LEAST:
@@ -133,8 +132,6 @@ def isotropic_share(d_model: int, edges: ArrayLike) -> NDArray[np.float64]:
 def expected_counts(hist: xr.Dataset, d_model: int | None = None) -> xr.DataArray:
     """Pairs that each bin of a histogram would hold if directions were isotropic.
 
-    ``hist.assign(expected=expected_counts(hist))`` puts them beside the counts.
-
     Parameters
     ----------
     hist : Dataset
@@ -154,6 +151,10 @@ def expected_counts(hist: xr.Dataset, d_model: int | None = None) -> xr.DataArra
     ------
     GeomsaeError
         If nothing says how many dimensions there are.
+
+    See Also
+    --------
+    with_expected : puts them beside the counts.
 
     Examples
     --------
@@ -180,6 +181,39 @@ def expected_counts(hist: xr.Dataset, d_model: int | None = None) -> xr.DataArra
         .rename("expected")
         .assign_attrs(long_name="expected pairs of isotropic directions", units="pairs")
     )
+
+
+def with_expected(hist: xr.Dataset, d_model: int | None = None) -> xr.Dataset:
+    """Put what isotropic directions would give beside the counts of a histogram.
+
+    Parameters
+    ----------
+    hist, d_model : Dataset, int
+        As `expected_counts` takes them.
+
+    Returns
+    -------
+    Dataset
+        `hist` with the variable ``expected``.
+
+    Raises
+    ------
+    GeomsaeError
+        If nothing says how many dimensions there are.
+
+    Notes
+    -----
+    ``hist.assign`` of a labelled array would take its labels off first, and an index over several
+    of them forbids that; its bare variable has none.
+
+    Examples
+    --------
+    >>> import geomsae, numpy as np
+    >>> hist = with_expected(geomsae.cosine_histogram(np.eye(3), bins=4), d_model=3)
+    >>> (hist["count"] / hist["expected"]).values
+    array([0., 0., 4., 0.])
+    """
+    return hist.assign(expected=expected_counts(hist, d_model).variable)
 
 
 def sampled_tail_spread(n_features: int, d_model: int, threshold: float) -> tuple[float, float]:
@@ -234,7 +268,9 @@ def _beyond(d_model: int, t: Any) -> Any:
     """P(abs(c) >= t) for t in [0, 1], elementwise."""
     if d_model == 1:
         return np.ones_like(t, np.float64)
-    return betainc((d_model - 1) / 2, 0.5, (1 - t) * (1 + t))
+    # Each keeps its digits where the other loses some: t^2 is exact near 0, 1 - t^2 near 1.
+    a, square = (d_model - 1) / 2, np.square(t)
+    return np.where(square < 0.5, betaincc(0.5, a, square), betainc(a, 0.5, (1 - t) * (1 + t)))
 
 
 def _within(d_model: int, t: Any) -> Any:

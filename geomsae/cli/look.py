@@ -56,17 +56,20 @@ def ls(source: str | None, location: str, wanted: Wanted, as_json: bool) -> None
 def tails(location: str, threshold: float, bins: int, precision: str, as_json: bool) -> None:
     """Print the share of pairs with |cosine| above a threshold.
 
-    Beside it stands the share that directions uniform on the sphere would have.
+    Beside it stand the ends of its 95 % interval, over the features of the dictionary, where
+    degrees were counted at this threshold, and the share that directions uniform on the sphere
+    would have.
     """
     import geomsae
     from geomsae.cli.progress import say
     from geomsae.cli.tables import print_table
+    from geomsae.tables import stored_tail_table
 
-    hist = geomsae.open_store(location).histograms(bins, precision)
-    if not hist.sizes["dictionary"]:
+    table = stored_tail_table(geomsae.open_store(location), threshold, bins, precision)
+    if not len(table):
         say(f"the store {location} has no such histograms: count them with 'geomsae histogram'")
     print_table(
-        geomsae.tail_table(hist, threshold),
+        table,
         as_json=as_json,
-        columns=["n_features", "d_model", "n_pairs", "n_tail", "tail_fraction", "isotropic"],
+        columns=["n_features", "n_pairs", "n_tail", "tail_fraction", "lower", "upper", "isotropic"],
     )

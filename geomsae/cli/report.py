@@ -30,14 +30,17 @@ def draw_report(
     bins: int = 2000,
     precision: str = "float32",
     out: Path | None = None,
+    quiet: bool = False,
 ) -> None:
-    """Write the report of a store and say where it is."""
+    """Write the report of a store and say where it is; on stderr alone if `quiet`."""
     from geomsae.cli.progress import say
     from geomsae.pictures import write_report
+    from geomsae.tables import stored_tail_table
 
     place = store.location.rstrip("/")
     beside = place if store.hierarchy.is_local else place.rpartition("/")[2]
     folder = out or Path(f"{beside}-report")
-    written = write_report(store.histograms(bins, precision), folder, threshold)
+    table = stored_tail_table(store, threshold, bins, precision)
+    written = write_report(store.histograms(bins, precision), folder, threshold, table)
     say(f"{len(written.figures)} pictures in {folder}")
-    click.echo(written.page)
+    click.echo(written.page, err=quiet)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from geomsae.cli.histogram import count_pairs
-from geomsae.cli.options import crew_options, precision_option, store_option
+from geomsae.cli.options import crew_options, json_option, precision_option, store_option
 from geomsae.cli.report import draw_report
 
 
@@ -44,21 +44,48 @@ def demo(location: str) -> None:
 
 @click.command()
 @store_option()
+@click.option(
+    "--l0-matched",
+    is_flag=True,
+    help="Fetch every L0 of each layer (29 GB in all), to compare layers at one.",
+)
+@click.option("--l0", "common", default=100.0, show_default=True, help="That one L0.")
 @precision_option("Arithmetic of the products; float64 is the reference to check with.")
 @crew_options
-def reproduce(location: str, precision: str, device: str, memory: int | None) -> None:
+@json_option
+def reproduce(
+    location: str,
+    l0_matched: bool,
+    common: float,
+    precision: str,
+    device: str,
+    memory: int | None,
+    as_json: bool,
+) -> None:
     """Repeat the published study of Gemma Scope, from the Hub to the report.
 
-    Its 32 dictionaries of Gemma 2 2B and 9B (5 GB of decoders) are fetched at their newest
-    revision, converted and counted, with random directions of the same size. The report shows
-    measured beside published.
+    Its 32 dictionaries of Gemma 2 2B and 9B, and the canonical ones where it took others, are
+    fetched at their newest revision (5 GB of decoders), converted and counted, with random
+    directions of the same size. Each published share is printed beside that of the published
+    dictionary, that of the canonical one and, if asked for, that at one L0 for all; then, which of
+    the study's conclusions hold in each of these columns.
     """
     import geomsae
     from geomsae.cli.convert import bring
+    from geomsae.cli.progress import say
+    from geomsae.cli.tables import print_table
     from geomsae.results import usual_ask
-    from geomsae.study.published import published_offers
+    from geomsae.study.conclusions import COLUMNS, conclusions, four_columns
+    from geomsae.study.published import THRESHOLD, published_offers
+    from geomsae.tables import stored_tail_table
 
     store = geomsae.open_store(location, create=True)
-    ids = bring(published_offers(), store, memory)
+    ids = bring(published_offers(every_l0=l0_matched), store, memory)
     count_pairs(store, ids, usual_ask(precision=precision), device, memory)
-    draw_report(store, precision=precision)
+    table = stored_tail_table(store, THRESHOLD, precision=precision)
+    columns = four_columns(table, common if l0_matched else None)
+    print_table(columns, as_json=as_json, columns=["l0", "canonical_l0", *COLUMNS, "isotropic"])
+    for found in conclusions(columns):
+        holds = {True: "holds", False: "does not hold", None: "cannot be said"}[found.holds]
+        say(f"{found.column}: {holds} - {found.claim} ({found.because})")
+    draw_report(store, precision=precision, quiet=as_json)

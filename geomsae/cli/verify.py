@@ -42,5 +42,5 @@ def verify(ids: tuple[str, ...], location: str, as_json: bool) -> None:
         first = bad[0]
         raise StoreError(
             f"{len(bad)} of {len(found)} parts of {location} are damaged, {first.part} of "
-            f"{first.id} for one ({first.problem}): move them away, then convert or count them again"
+            f"{first.id} for one ({first.problem}): move them away, then make them again"
         )

@@ -40,6 +40,10 @@ MARKS: dict[str, dict[str, dict[str, Any]]] = {
 }
 """How each backend is told to draw what was measured, what was known, and a level."""
 
+FACE = {"bokeh": "fill_color", "matplotlib": "facecolor"}
+EDGE = {"bokeh": "line_alpha", "matplotlib": "linewidth"}
+"""What each backend calls the inside and the rim of a band."""
+
 _SERIES = ["variant", "width", "tag", "l0_name"]
 """Columns whose values make dictionaries one series, from layer to layer."""
 
@@ -179,6 +183,7 @@ def _share_by_layer(
         for colour, (labels, rows) in zip(_colours(), series, strict=False):
             name = _words(*labels)
             line = canonical_only(rows)
+            parts += _band(line, backend, **axes, color=colour)
             parts += _dotted_line(
                 line, backend, **axes, label=name, color=colour, hover_cols=["l0"]
             )
@@ -197,7 +202,8 @@ def _share_by_layer(
     return Figure(
         f"share_by_layer_{place.replace(' ', '_')}",
         f"Share of pairs in the tails by layer, {place}",
-        f"Lines join the L0 closest to 100 at each layer. Red: {level_name}, {level:.3g}.",
+        f"Lines join the L0 closest to 100 at each layer; bands are 95 % intervals over the "
+        f"features of each dictionary. Red: {level_name}, {level:.3g}.",
         draw,
     )
 
@@ -308,6 +314,15 @@ def _dotted_line(rows: pd.DataFrame, backend: str, **axes: Any) -> list[Any]:
     """A line through points that are each to be seen."""
     dots = rows.hvplot.scatter(**axes).opts(**MARKS[backend]["dot"])
     return [rows.hvplot.line(**axes), dots]
+
+
+def _band(rows: pd.DataFrame, backend: str, **axes: Any) -> list[Any]:
+    """The 95 % interval around a line, where it is known all along it."""
+    if "lower" not in rows or not (rows["lower"] > 0).all() or len(rows) < 2:
+        return []
+    ends = {**axes, "y": "lower", "y2": "upper"}
+    band = rows.hvplot.area(**ends, alpha=0.25, stacked=False, hover=False)
+    return [band.opts(**{FACE[backend]: axes["color"], EDGE[backend]: 0})]
 
 
 def _curve_name(row: pd.Series[Any], among: pd.DataFrame) -> str:

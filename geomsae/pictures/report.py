@@ -33,7 +33,9 @@ class Written:
     figures: tuple[Path, ...]
 
 
-def write_report(hist: xr.Dataset, folder: Path, threshold: float = 0.1) -> Written:
+def write_report(
+    hist: xr.Dataset, folder: Path, threshold: float = 0.1, table: pd.DataFrame | None = None
+) -> Written:
     """Write the figures and the page.
 
     Parameters
@@ -44,6 +46,8 @@ def write_report(hist: xr.Dataset, folder: Path, threshold: float = 0.1) -> Writ
         Where to; made if it is not there.
     threshold : float
         Where the tails begin, on an edge of the bins.
+    table : DataFrame, optional
+        Its tail shares with their errors, as `geomsae.tables.stored_tail_table` gives them.
 
     Returns
     -------
@@ -59,7 +63,7 @@ def write_report(hist: xr.Dataset, folder: Path, threshold: float = 0.1) -> Writ
     """
     if not hist.sizes["dictionary"]:
         raise StoreError("there is nothing to report: count pairs first, with 'geomsae histogram'")
-    table = tail_table(hist, threshold)
+    table = tail_table(hist, threshold) if table is None else table
     known = reference(table, threshold)
     folder.mkdir(parents=True, exist_ok=True)
     # Both must be loaded before either is drawn; the last one named stays the current one.

@@ -6,8 +6,19 @@ import csv
 import difflib
 from functools import cache
 from importlib.resources import files
+from typing import NamedTuple
 
 from geomsae.errors import SourceError
+
+
+class Published(NamedTuple):
+    """One dictionary that SAELens and Neuronpedia have names for; what is not known is empty."""
+
+    repo: str
+    path: str
+    saelens_release: str
+    saelens_id: str
+    neuronpedia_id: str
 
 
 def find_release(name: str) -> tuple[str, str] | None:
@@ -58,11 +69,16 @@ def nearest_repository(name: str) -> str:
 
 
 @cache
+def published() -> tuple[Published, ...]:
+    """Every dictionary of the table, in its order; one file may come under several names."""
+    text = files("geomsae.sources").joinpath("neuronpedia_ids.csv").read_text(encoding="utf-8")
+    return tuple(Published(**row) for row in csv.DictReader(text.splitlines()))
+
+
+@cache
 def _table() -> dict[str, dict[str, tuple[str, str]]]:
     """Repository and path, by release and id."""
-    text = files("geomsae.sources").joinpath("neuronpedia_ids.csv").read_text()
     found: dict[str, dict[str, tuple[str, str]]] = {}
-    for row in csv.DictReader(text.splitlines()):
-        ids = found.setdefault(row["saelens_release"], {})
-        ids[row["saelens_id"]] = (row["repo"], row["path"])
+    for row in published():
+        found.setdefault(row.saelens_release, {})[row.saelens_id] = (row.repo, row.path)
     return found
