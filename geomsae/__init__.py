@@ -26,8 +26,10 @@ if TYPE_CHECKING:
         with_expected,
     )
     from geomsae.analysis.coherence import coherence, welch_bound
-    from geomsae.analysis.comparison import compare
+    from geomsae.analysis.comparison import compare, comparison_matrix
+    from geomsae.analysis.groups import groups
     from geomsae.analysis.matched import centred, matched_directions, without_top
+    from geomsae.analysis.matching import one_to_one
     from geomsae.analysis.moments import anisotropy, feature_dimensionality
     from geomsae.comparisons import compare_stored
     from geomsae.conversion import convert
@@ -65,6 +67,9 @@ _HOME = {
     "coherence": "geomsae.analysis.coherence",
     "welch_bound": "geomsae.analysis.coherence",
     "compare": "geomsae.analysis.comparison",
+    "comparison_matrix": "geomsae.analysis.comparison",
+    "groups": "geomsae.analysis.groups",
+    "one_to_one": "geomsae.analysis.matching",
     "compare_stored": "geomsae.comparisons",
     "index_dictionaries": "geomsae.labels",
     "Family": "geomsae.sources",
@@ -98,6 +103,9 @@ __all__ = [  # noqa: RUF022 - in the order of the work
     "coherence",
     "welch_bound",
     "compare",
+    "comparison_matrix",
+    "groups",
+    "one_to_one",
     "compare_stored",
     "index_dictionaries",
     "Family",

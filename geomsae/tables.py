@@ -49,9 +49,8 @@ def stored_tail_table(
 
 
 def _errors(store: Store, id: str, threshold: float, bins: int, precision: str) -> dict[str, float]:
-    asked = store.asked_before(id, bins, precision)
-    if asked is None or threshold not in asked.thresholds:
+    degrees = store.degrees(id, threshold, bins, precision)
+    if degrees is None:
         return {}
-    features = store.features(id, bins, precision)[["degree"]]  # its norms go along
-    found = tail_error(features.sel(threshold=[threshold]))
+    found = tail_error(degrees)
     return {name: float(found[name].values[0]) for name in ERRORS}

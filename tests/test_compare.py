@@ -3,6 +3,7 @@
 import struct
 
 import dask
+import holoviews as hv
 import numpy as np
 import pytest
 import xarray as xr
@@ -12,7 +13,7 @@ from test_features import all_cosines
 from test_groups import united
 
 import geomsae
-from geomsae.analysis.comparison import matrix as side_by_side
+from geomsae.analysis.comparison import comparison_matrix as side_by_side
 from geomsae.errors import DecoderError, SelectionError, ThresholdError
 from geomsae.pictures.heatmap import draw_matrix, short_names
 from geomsae.sources import Wanted
@@ -306,7 +307,9 @@ def test_names_in_a_picture_are_what_differs(layers):
     names = ["it layer 5", "pt layer 0", "pt layer 5", "pt layer 10"]
     assert short_names(found) == (names, "gpt 64")
     same = found.assign_coords(layer=("dictionary", [5] * 4))
-    assert short_names(same)[0] == list(found["dictionary"].values)
+    assert short_names(same)[0] == ["it L0 45", "pt L0 40", "pt L0 45", "pt L0 50"]
+    alike = same.assign_coords(l0_label=("dictionary", ["9"] * 4))
+    assert short_names(alike) == (found["dictionary"].values.tolist(), "")
     l0s = same.assign_coords(
         variant=("dictionary", ["pt"] * 4), l0_label=("dictionary", list("1234"))
     )
@@ -319,8 +322,11 @@ def test_any_number_of_dictionaries_is_drawn(tmp_path, n):
     values = np.full((n, n), 0.5)
     dims = ("dictionary", "other_dictionary")
     found = xr.DataArray(values, dict.fromkeys(dims), dims, "mean_max_cosine")
-    found = found.assign_coords({name: ids for name in dims})
+    found = found.assign_coords(dict.fromkeys(dims, ids))
+    hv.extension("matplotlib", "bokeh", logo=False)
+    hv.Store.set_current_backend("bokeh")
     path = draw_matrix(found, tmp_path / "p.png")
+    assert hv.Store.current_backend == "bokeh"
     width, height = struct.unpack(">II", path.read_bytes()[16:24])
     assert 400 < height < 3000
     assert 400 < width < 3000

@@ -298,6 +298,57 @@ def test_reproduce_goes_from_the_hub_to_measured_beside_published(tmp_path):
     assert {"share_by_layer_gemma-2-2b_res", "variants_gemma-2-9b_res_16k"} <= names
 
 
+def test_reproduce_at_one_l0_prints_four_columns_and_what_holds(tmp_path):
+    points = published_points()
+    repositories: dict[str, dict[str, bytes]] = {point.repo: {} for point in points}
+    for point in points:
+        for l0 in {point.l0, point.canonical_l0, 9, 500}:
+            repositories[point.repo][path_of(point.layer, l0)] = params(point.layer, l0)
+    smaller = (
+        "from geomsae.study import published\n"
+        "published.RANDOM_SETS = ()\n"
+        "from geomsae.cli import main\n"
+        "main(['reproduce', '--l0-matched', '--json'])"
+    )
+    with Hub(repositories) as hub:
+        done = process(hub.url, tmp_path, "-W", "error", "-c", smaller)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)
+    store = geomsae.open_store(tmp_path / "store")
+    assert len(store.decoders) == 34 + 2 * 32
+    shares = geomsae.tail_fraction(store.histograms())
+    for row, point in zip(rows, points, strict=True):
+        assert row["id"] == point.labels.id
+        assert row["published"] == point.tail_fraction
+        assert row["measured"] == pytest.approx(float(shares.sel(dictionary=row["id"])))
+        canonical = float(shares.sel(dictionary=point.canonical.id))
+        assert row["canonical"] == pytest.approx(canonical)
+        assert 0 < row["common_l0"] < 1
+    answers = [line for line in done.stderr.splitlines() if "hold" in line]
+    assert len(answers) == 12
+    assert any(line.startswith("common_l0: holds - heavier than random") for line in answers)
+
+
+def test_a_study_of_ones_own_goes_the_whole_way(tmp_path):
+    safetensors = pytest.importorskip("safetensors.numpy")
+    repositories = {}
+    for seed, variant in enumerate(("pt", "it")):
+        files = {}
+        for layer in range(3):
+            rows = np.random.default_rng([seed, layer]).standard_normal((24, 5), np.float32)
+            path = f"resid_post_all/layer_{layer}_width_16k_l0_small/params.safetensors"
+            files[path] = safetensors.save({"w_dec": rows, "w_enc": rows.T.copy()})
+        repositories[f"google/gemma-scope-2-1b-{variant}"] = files
+    with Hub(repositories) as hub:
+        words = [*repositories, "--site", "res", "--tag", "all", "--l0", "small"]
+        done = process(hub.url, tmp_path, "-m", "geomsae", "study", *words)
+    assert done.returncode == 0, done.stderr
+    hist = geomsae.open_store(tmp_path / "store").histograms()
+    assert hist.sel(model="gemma-3-1b", variant="it", layer=[0, 1, 2]).sizes["dictionary"] == 3
+    names = {path.stem for path in (tmp_path / "store-report").glob("*.png")}
+    assert "variants_gemma-3-1b_res_16k_all_small" in names, names
+
+
 def test_reproduce_without_a_network_is_one_sentence(tmp_path):
     done = process("http://127.0.0.1:9", tmp_path, "-m", "geomsae", "reproduce")
     assert done.returncode == 1

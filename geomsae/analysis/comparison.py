@@ -44,8 +44,8 @@ def compare(
     -------
     Dataset
         Lazy. The histogram over all pairs of a row of `w` and a row of `v`, ``nearest``,
-        ``nearest_cosine``, ``opposite``, ``opposite_cosine`` and ``degree`` for the features of `w`,
-        the same beginning with ``other_`` for those of `v`, and what `summarise` adds.
+        ``nearest_cosine``, ``opposite``, ``opposite_cosine`` and ``degree`` for the features of
+        `w`, the same beginning with ``other_`` for those of `v`, and what `summarise` adds.
 
     Examples
     --------
@@ -102,7 +102,7 @@ def summarise(found: xr.Dataset) -> xr.Dataset:
     return found.assign(added)
 
 
-def matrix(results: Iterable[xr.Dataset], *, diagonal: bool = False) -> xr.DataArray:
+def comparison_matrix(results: Iterable[xr.Dataset], *, diagonal: bool = False) -> xr.DataArray:
     """Comparisons of several dictionaries with each other as one table, two by two.
 
     Parameters
@@ -130,7 +130,7 @@ def matrix(results: Iterable[xr.Dataset], *, diagonal: bool = False) -> xr.DataA
     Examples
     --------
     >>> found = compare(np.eye(3)[:2], np.eye(3), thresholds=[0.9])
-    >>> matrix([found.assign_coords(dictionary="a", other_dictionary="b")]).values
+    >>> comparison_matrix([found.assign_coords(dictionary="a", other_dictionary="b")]).values
     array([[       nan, 1.        ],
            [0.66666667,        nan]])
     """

@@ -78,7 +78,7 @@ def compare(
     import pandas as pd
 
     import geomsae
-    from geomsae.analysis.comparison import matrix
+    from geomsae.analysis.comparison import comparison_matrix
     from geomsae.cli.progress import meter, say
     from geomsae.cli.tables import print_table
     from geomsae.comparisons import compare_stored
@@ -118,7 +118,7 @@ def compare(
     if picture is not None:
         from geomsae.pictures.heatmap import draw_matrix
 
-        say(f"the picture is {draw_matrix(matrix(means), picture)}")
+        say(f"the picture is {draw_matrix(comparison_matrix(means), picture)}")
 
 
 @click.command()

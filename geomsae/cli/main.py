@@ -13,7 +13,7 @@ from geomsae.cli.convert import convert
 from geomsae.cli.histogram import histogram, plan
 from geomsae.cli.look import ls, tails
 from geomsae.cli.report import report
-from geomsae.cli.study import demo, reproduce
+from geomsae.cli.study import demo, reproduce, study
 from geomsae.cli.verify import verify
 from geomsae.errors import GeomsaeError
 
@@ -77,6 +77,7 @@ for _verb in (
     neighbours,
     report,
     verify,
+    study,
     reproduce,
     demo,
 ):

@@ -1,12 +1,23 @@
-"""``geomsae demo`` and ``geomsae reproduce``: a whole study, from decoders to the report."""
+"""``geomsae study``, ``reproduce`` and ``demo``: the whole way, from decoders to the report."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import click
 
 from geomsae.cli.histogram import count_pairs
-from geomsae.cli.options import crew_options, json_option, precision_option, store_option
+from geomsae.cli.options import (
+    crew_options,
+    json_option,
+    precision_option,
+    store_option,
+    wanted_options,
+)
 from geomsae.cli.report import draw_report
+
+if TYPE_CHECKING:
+    from geomsae.sources import Wanted
 
 
 @click.command()
@@ -40,6 +51,37 @@ def demo(location: str) -> None:
         list(geomsae.convert(RANDOM_SET, store))
     count_pairs(store)
     draw_report(store)
+
+
+@click.command()
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@store_option()
+@wanted_options
+@precision_option("Arithmetic of the products.")
+@crew_options
+def study(
+    sources: tuple[str, ...],
+    location: str,
+    wanted: Wanted,
+    precision: str,
+    device: str,
+    memory: int | None,
+) -> None:
+    """Go the whole way with a selection of your own: convert, histogram, report.
+
+    SOURCE and labels are those of convert. Two repositories of one model, pretrained and tuned, are
+    drawn beside each other: study google/gemma-scope-2-270m-pt google/gemma-scope-2-270m-it
+    --site res --tag all --width 16k --l0 small.
+    """
+    import geomsae
+    from geomsae.cli.convert import bring
+    from geomsae.results import usual_ask
+    from geomsae.sources import find
+
+    store = geomsae.open_store(location, create=True)
+    ids = bring([offer for source in sources for offer in find(source, wanted)], store, memory)
+    count_pairs(store, ids, usual_ask(precision=precision), device, memory)
+    draw_report(store, precision=precision)
 
 
 @click.command()

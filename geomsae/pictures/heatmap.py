@@ -70,7 +70,10 @@ def draw_matrix(matrix: xr.DataArray, path: Path) -> Path:
     check_picture(path)
     names, shared = short_names(matrix)
     n = len(names)
+    before = hv.Store.current_backend
     hv.extension("matplotlib", logo=False)
+    if before in hv.Store.loaded_backends():
+        hv.Store.set_current_backend(before)  # a notebook goes on drawing as it did
     small = 9 if n <= _WITH_NUMBERS else 7
     with matplotlib.rc_context({"font.size": small, "svg.hashsalt": path.name}):
         drawn: Any = hv.render(_cells(matrix, names), backend="matplotlib")

@@ -13,7 +13,7 @@ from geomsae.ask import Ask
 from geomsae.errors import StoreError
 from geomsae.store.hierarchy import Hierarchy
 from geomsae.store.histograms import checksum
-from geomsae.store.layout import COMPLETE, KIND, create_array, features_path
+from geomsae.store.layout import COMPLETE, KIND, features_path, write_variables
 
 
 def write_features(
@@ -39,20 +39,8 @@ def write_features(
     path = features_path(id, ask.bins, ask.precision)
     with hierarchy.staging() as stage:
         target = zarr.storage.LocalStore(stage)
-        sums = {}
-        for name, variable in dataset.variables.items():
-            values = np.asarray(variable)
-            array = create_array(
-                target,
-                f"{path}/{name}",
-                values.shape,
-                values.shape,
-                values.dtype.name,
-                tuple(map(str, variable.dims)),
-                dict(variable.attrs),
-            )
-            array[...] = values
-            sums[str(name)] = checksum(values)
+        write_variables(target, path, dataset.variables)
+        sums = {str(name): checksum(var.values) for name, var in dataset.variables.items()}
         zarr.open_group(target, path=path, mode="r+").update_attributes(
             {
                 KIND: "features",
@@ -78,8 +66,21 @@ def asked_before(hierarchy: Hierarchy, id: str, bins: int, precision: str) -> As
     return Ask(bins, precision, tuple(known["thresholds"]), known["neighbours"], known["pairs"])
 
 
-def read_features(hierarchy: Hierarchy, id: str, bins: int, precision: str) -> xr.Dataset:
-    """Everything that is kept about the features and pairs of one dictionary.
+def read_features(
+    hierarchy: Hierarchy, id: str, bins: int, precision: str, *dims: str
+) -> xr.Dataset:
+    """What is kept about the features and pairs of one dictionary.
+
+    Parameters
+    ----------
+    hierarchy : Hierarchy
+        The store.
+    id : str
+        The dictionary.
+    bins, precision : int, str
+        Of the pass that told.
+    *dims : str
+        Read the variables that lie along all of these dimensions, and the coordinates of theirs.
 
     Raises
     ------
@@ -93,15 +94,28 @@ def read_features(hierarchy: Hierarchy, id: str, bins: int, precision: str) -> x
             f"the store {hierarchy.location} knows nothing about the features of {id} with "
             f"{bins:,} bins and {precision}: count its pairs with 'geomsae histogram'"
         )
-    opened: xr.Dataset = xr.open_zarr(
-        hierarchy.zarr_store(), group=path, chunks=None, consolidated=False, decode_cf=False
-    ).load()
-    for name, expected in known["array_sha256"].items():
-        if checksum(opened[name].values) != expected:
-            raise StoreError(
-                f"{name} of {id} is not what was written: move {hierarchy.location}/{path} away "
-                "and compute it again"
-            )
-    for variable in opened.variables.values():
-        variable.attrs.pop("_FillValue", None)
-    return opened
+    group = zarr.open_group(hierarchy.zarr_store(), path=path, mode="r")
+    arrays: dict[str, Any] = {}
+    for name in known["array_sha256"]:
+        try:
+            arrays[name] = group[name]
+        except KeyError as error:
+            raise _changed(hierarchy, id, path, name) from error
+    chosen = {n for n, array in arrays.items() if set(dims) <= set(array.metadata.dimension_names)}
+    coords = {dim for name in chosen for dim in arrays[name].metadata.dimension_names}
+    found: dict[str, tuple[Any, ...]] = {}
+    for name in arrays:
+        if name in chosen | coords:
+            values = np.asarray(arrays[name][...])
+            if checksum(values) != known["array_sha256"][name]:
+                raise _changed(hierarchy, id, path, name)
+            attributes = dict(arrays[name].attrs)
+            found[name] = (arrays[name].metadata.dimension_names, values, attributes)
+    return xr.Dataset(found, attrs=known)
+
+
+def _changed(hierarchy: Hierarchy, id: str, path: str, name: str) -> StoreError:
+    return StoreError(
+        f"{name} of {id} is not what was written: move {hierarchy.location}/{path} away and "
+        "compute it again"
+    )

@@ -16,7 +16,7 @@ from geomsae.dictionary import LABELS, SIZES, Dictionary
 from geomsae.errors import StoreError
 from geomsae.histogram import PROVENANCE, histograms
 from geomsae.store.hierarchy import Hierarchy
-from geomsae.store.layout import COMPLETE, KIND, create_array, histogram_path
+from geomsae.store.layout import COMPLETE, KIND, histogram_path, write_variables
 
 
 def write_histogram(
@@ -42,18 +42,8 @@ def write_histogram(
     path = histogram_path(id, count.size, made["precision"])
     with hierarchy.staging() as stage:
         target = zarr.storage.LocalStore(stage)
-        for name in ("count", "cosine", "cosine_left", "cosine_right"):
-            values = np.asarray(dataset[name])
-            array = create_array(
-                target,
-                f"{path}/{name}",
-                values.shape,
-                values.shape,
-                values.dtype.name,
-                ("cosine",),
-                dict(dataset[name].attrs),
-            )
-            array[:] = values
+        named = ("count", "cosine", "cosine_left", "cosine_right")
+        write_variables(target, path, {name: dataset[name] for name in named})
         zarr.open_group(target, path=path, mode="r+").update_attributes(
             {
                 KIND: "histogram",

@@ -209,10 +209,24 @@ class Store:
         StoreError
             If nothing is known, or it is not what was written.
         """
-        found = read_features(self.hierarchy, self._known(id), bins, precision)
-        mine = found[[name for name in found if "feature" in found[name].dims]]
-        mine = mine.assign_coords(norm=("feature", self.norms(id), {"long_name": "norm"}))
-        return mine.assign_coords(self._coordinates(id))
+        found = read_features(self.hierarchy, self._known(id), bins, precision, "feature")
+        norm = ("feature", self.norms(id), {"long_name": "Euclidean norm of each decoder row"})
+        return found.assign_coords(norm=norm, **self._coordinates(id))
+
+    def degrees(self, id: str, threshold: float, bins: int, precision: str) -> xr.Dataset | None:
+        """The degrees of the features of a dictionary at one threshold, and nothing else of them.
+
+        Returns
+        -------
+        Dataset or None
+            ``degree`` (feature, threshold) with ``norm`` (feature); None if none were counted.
+        """
+        asked = asked_before(self.hierarchy, self._known(id), bins, precision)
+        if asked is None or threshold not in asked.thresholds:
+            return None
+        found = read_features(self.hierarchy, id, bins, precision, "feature", "threshold")
+        degree = found[["degree"]].sel(threshold=[threshold])
+        return degree.assign_coords(norm=("feature", self.norms(id)))
 
     def pairs(self, id: str, bins: int = DEFAULT_BINS, precision: str = "float32") -> xr.Dataset:
         """The most similar and the most opposite pairs of features of a dictionary.
@@ -238,13 +252,8 @@ class Store:
         StoreError
             If nothing is known, or it is not what was written.
         """
-        found = read_features(self.hierarchy, self._known(id), bins, precision)
-        named = [name for name in found if "pair" in found[name].dims]
-        return (
-            found[named]
-            .drop_vars(["threshold", "rank"], errors="ignore")
-            .assign_coords(self._coordinates(id))
-        )
+        found = read_features(self.hierarchy, self._known(id), bins, precision, "pair")
+        return found.assign_coords(self._coordinates(id))
 
     def _known(self, id: str) -> str:
         self.attributes(id)
