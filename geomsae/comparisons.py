@@ -12,7 +12,7 @@ import geomsae
 from geomsae.analysis.comparison import MATCHED, summarise
 from geomsae.ask import Ask
 from geomsae.bins import DEFAULT_BINS
-from geomsae.counting import Progress, count_whole, job_of, stored_decoder
+from geomsae.counting import Progress, check_device, count_whole, job_of, stored_decoder
 from geomsae.dictionary import Dictionary
 from geomsae.errors import ConservationError, DecoderError
 from geomsae.features import OTHER, features
@@ -31,6 +31,7 @@ def compare_stored(
     bins: int = DEFAULT_BINS,
     precision: str = "float32",
     thresholds: Iterable[float] = MATCHED,
+    device: str = "auto",
     memory: int | None = None,
     progress: Progress = lambda _: None,
 ) -> xr.Dataset:
@@ -51,6 +52,8 @@ def compare_stored(
         Arithmetic of the products.
     thresholds : iterable of float
         Cosines from which a feature counts as matched; each on an edge of the bins.
+    device : {"auto", "cpu"}
+        What multiplies.
     memory : int, optional
         Bytes that all processes of a machine keep to; half of what is free by default.
     progress : callable
@@ -71,6 +74,7 @@ def compare_stored(
     GeomsaeError
         If something cannot be asked, or the memory is too little.
     """
+    check_device(device)
     ask = Ask(bins, precision, tuple(thresholds), neighbours=1)
     jobs = job_of(store, one), job_of(store, other)
     if jobs[0].d != jobs[1].d:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geomsae.ask import Ask
+from geomsae.errors import GeomsaeError
 from geomsae.pairs.budget import Budget, Job
 from geomsae.pairs.plan import TILE, SuperTile, plan_rectangle, plan_triangle
 from geomsae.pairs.schedule import run
@@ -26,6 +27,19 @@ Progress = Callable[[int], object]
 """Told how many pairs were just dealt with."""
 
 _DONE = "done"
+
+
+def check_device(device: str) -> str:
+    """Return `device` if pairs can be counted on it.
+
+    Raises
+    ------
+    GeomsaeError
+        If they cannot.
+    """
+    if device not in ("auto", "cpu"):
+        raise GeomsaeError(f"pairs cannot be counted on {device!r} yet: use auto or cpu")
+    return device
 
 
 def job_of(store: Store, id: str) -> Job:

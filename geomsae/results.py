@@ -12,8 +12,8 @@ import xarray as xr
 import geomsae
 from geomsae.ask import Ask, usual_thresholds
 from geomsae.bins import DEFAULT_BINS
-from geomsae.counting import Progress, count_whole, job_of, stored_decoder
-from geomsae.errors import ConservationError, GeomsaeError, TakenError
+from geomsae.counting import Progress, check_device, count_whole, job_of, stored_decoder
+from geomsae.errors import ConservationError, TakenError
 from geomsae.features import features
 from geomsae.histogram import histogram
 from geomsae.pairs.budget import Job, bytes_read, plan_budget, plan_of, usual_memory
@@ -120,8 +120,7 @@ def compute_histograms(
         If a count breaks a conservation law; nothing of it is kept.
     """
     ask = usual_ask(bins, precision, thresholds, neighbours, pairs)
-    if device not in ("auto", "cpu"):
-        raise GeomsaeError(f"pairs cannot be counted on {device!r} yet: use auto or cpu")
+    check_device(device)
     missing = missing_histograms(store, ids, ask)
     memory = usual_memory() if memory is None else memory
     for id in missing:  # refused before any work
@@ -130,7 +129,11 @@ def compute_histograms(
 
 
 def foresee(
-    store: Store, ids: Iterable[str] | None, ask: Ask, memory: int | None = None
+    store: Store,
+    ids: Iterable[str] | None,
+    ask: Ask,
+    memory: int | None = None,
+    device: str = "auto",
 ) -> Iterator[dict[str, int | float | str]]:
     """What `compute_histograms` would do, dictionary by dictionary, before it does.
 
@@ -145,8 +148,8 @@ def foresee(
         The dictionaries; all of them by default.
     ask : Ask
         What would be found out.
-    memory : int, optional
-        As `compute_histograms` takes it.
+    memory, device : int, str
+        As `compute_histograms` takes them.
 
     Yields
     ------
@@ -158,8 +161,9 @@ def foresee(
     Raises
     ------
     GeomsaeError
-        If the memory is too little.
+        If the memory is too little, or there is no such device here.
     """
+    check_device(device)
     memory = usual_memory() if memory is None else memory
     who = crew()
     rates: dict[int, float] = {}

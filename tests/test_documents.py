@@ -31,7 +31,7 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
     np.save("w.npy", np.random.default_rng(0).standard_normal((50, 8)))
     run_geomsae("convert", "w.npy", "--model", "m", "--layer", "3", cwd=tmp_path)
     list(geomsae.compute_histograms(store))
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    code = "\n".join(re.findall(r"```python\n(.*?)```", README, re.DOTALL))
     shown: dict = {}
     exec(compile(code, "README.md", "exec"), shown)
     assert shown["share"].sizes == {"dictionary": 1}

@@ -13,7 +13,7 @@ from scipy.stats import binom
 import geomsae
 from geomsae import cosine_histogram
 from geomsae.analysis.null import isotropic_tail
-from geomsae.analysis.uncertainty import difference, tail_error
+from geomsae.analysis.uncertainty import tail_difference, tail_error
 from geomsae.errors import GeomsaeError, SelectionError
 
 NORMAL = 1.959963984540054
@@ -302,7 +302,7 @@ def test_differences_and_ratios_are_covered_as_often_as_said(one, other):
         tail_error(of_degrees(groups_of_features(weights, 1500, 1000, seed)))
         for seed, weights in enumerate((one, other))
     ]
-    found = difference(*sides)
+    found = tail_difference(*sides)
     assert as_often_as_said(covers(found, truths[0] - truths[1]))
     logs = found[["log_ratio_lower", "log_ratio_upper"]]
     logs = logs.rename(log_ratio_lower="lower", log_ratio_upper="upper")
@@ -316,7 +316,7 @@ def test_a_difference_turned_round_has_the_other_sign():
     one, other = (
         tail_error(of_degrees(groups_of_features([w, 1 - w], 1200, 1, 0)[0])) for w in (0.1, 0.3)
     )
-    there, back = difference(one, other), difference(other, one)
+    there, back = tail_difference(one, other), tail_difference(other, one)
     for name in ("difference", "log_ratio"):
         assert there[name].item() == pytest.approx(-back[name].item())
     for low, high in (("lower", "upper"), ("log_ratio_lower", "log_ratio_upper")):
@@ -326,13 +326,13 @@ def test_a_difference_turned_round_has_the_other_sign():
 
 def test_a_difference_from_nothing_has_no_ratio():
     some, none = (tail_error(of_degrees(np.full(1200, degree))) for degree in (4, 0))
-    found = difference(some, none)
+    found = tail_difference(some, none)
     assert found["lower"] < found["difference"] == some["tail_fraction"]
     assert np.isnan(found["log_ratio"])
     assert np.isnan(found["log_ratio_upper"])
     assert not found["trusted"]
     one_pair = tail_error(of_degrees(np.repeat([1, 0], [2, 1198])))
-    assert np.isfinite(difference(some, one_pair)["log_ratio_upper"])
+    assert np.isfinite(tail_difference(some, one_pair)["log_ratio_upper"])
 
 
 def test_differences_keep_the_labels_that_agree():
@@ -341,9 +341,9 @@ def test_differences_keep_the_labels_that_agree():
         return tail_error(of_degrees(np.full(1200, degree), coords=coords))
 
     early, late, base = labelled("a", 0, 4), labelled("b", 9, 6), labelled("c", 5, 5)
-    found = difference(early, late)
+    found = tail_difference(early, late)
     assert {*found.coords} == {"model", "threshold"}
-    against = difference(xr.concat([early, late], "dictionary", coords="all"), base)
+    against = tail_difference(xr.concat([early, late], "dictionary", coords="all"), base)
     assert against["dictionary"].values.tolist() == ["a", "b"]
     assert against["layer"].values.tolist() == [0, 9]
     assert (np.sign(against["difference"].values) == [-1, 1]).all()
@@ -353,13 +353,13 @@ def test_what_cannot_be_compared_is_refused():
     degree = of_degrees(np.full((2, 1200), 4), coords={"dictionary": ["a", "b"], "threshold": 0.1})
     one = tail_error(degree)
     with pytest.raises(GeomsaeError, match="level"):
-        difference(one, tail_error(degree, level=0.9))
+        tail_difference(one, tail_error(degree, level=0.9))
     with pytest.raises(GeomsaeError, match="level"):
-        difference(one.drop_attrs(), one)
+        tail_difference(one.drop_attrs(), one)
     with pytest.raises(GeomsaeError, match="thresholds"):
-        difference(one, one.assign_coords(threshold=0.2))
+        tail_difference(one, one.assign_coords(threshold=0.2))
     several = of_degrees(np.full(1200, 4)).expand_dims(threshold=[0.1, 0.2])
     with pytest.raises(GeomsaeError, match="thresholds"):
-        difference(one, tail_error(several))
+        tail_difference(one, tail_error(several))
     with pytest.raises(GeomsaeError, match="dictionaries"):
-        difference(one, one.assign_coords(dictionary=["a", "c"]))
+        tail_difference(one, one.assign_coords(dictionary=["a", "c"]))

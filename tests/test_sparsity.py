@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import geomsae
 from geomsae import cosine_histogram
 from geomsae.analysis.sparsity import GROUP, at_common_l0, share_by_l0, slope_of_l0
-from geomsae.analysis.uncertainty import difference, tail_error
+from geomsae.analysis.uncertainty import tail_difference, tail_error
 from geomsae.errors import SelectionError
 from geomsae.study.planted import Plant
 
@@ -211,7 +211,7 @@ def test_unlike_sparsity_misleads_and_one_l0_does_not():
             errors[model, l0] = found
             share, error = (float(found[name]) for name in ("tail_fraction", "standard_error"))
             rows.append(table_of([l0], share, error, model=model))
-    naive = difference(errors["sparse", 41], errors["dense", 82])
+    naive = tail_difference(errors["sparse", 41], errors["dense", 82])
     assert naive["log_ratio_lower"] > 0.1
 
     matched = at_common_l0(pd.concat(rows))

@@ -10,11 +10,10 @@ from geomsae.analysis.null import (
 )
 from geomsae.analysis.sparsity import at_common_l0, share_by_l0, slope_of_l0
 from geomsae.analysis.tails import tail_fraction, tail_table
-from geomsae.analysis.uncertainty import difference, tail_error
+from geomsae.analysis.uncertainty import tail_difference, tail_error
 
 __all__ = [
     "at_common_l0",
-    "difference",
     "expected_counts",
     "isotropic_log_tail",
     "isotropic_share",
@@ -22,6 +21,7 @@ __all__ = [
     "sampled_tail_spread",
     "share_by_l0",
     "slope_of_l0",
+    "tail_difference",
     "tail_error",
     "tail_fraction",
     "tail_table",

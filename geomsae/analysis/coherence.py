@@ -64,6 +64,7 @@ def coherence(pairs: xr.Dataset) -> xr.DataArray:
 
     Examples
     --------
+    >>> import numpy as np
     >>> import geomsae
     >>> w = np.array([[1, 0], [-4, 3], [0, 1]])
     >>> round(float(coherence(geomsae.cosine_histogram(w, pairs=1))), 6)

@@ -138,7 +138,7 @@ def tail_error(features: xr.Dataset, *, level: float = LEVEL, n_directed: Any = 
     return xr.Dataset({name: found[name] for name in _MEANING}, attrs={"level": level})
 
 
-def difference(one: xr.Dataset, other: xr.Dataset) -> xr.Dataset:
+def tail_difference(one: xr.Dataset, other: xr.Dataset) -> xr.Dataset:
     """Difference and ratio of two tail shares, with their own errors and intervals.
 
     Parameters
@@ -177,7 +177,7 @@ def difference(one: xr.Dataset, other: xr.Dataset) -> xr.Dataset:
     --------
     >>> degree = xr.DataArray(np.full((2000, 1), 12), dims=("feature", "threshold"))
     >>> many, few = (tail_error(xr.Dataset({"degree": d})) for d in (degree, degree // 3))
-    >>> found = difference(many, few)
+    >>> found = tail_difference(many, few)
     >>> found["log_ratio"].round(4).item(), found["log_ratio_lower"].round(4).item()
     (1.0986, 1.0628)
     """

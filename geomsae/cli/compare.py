@@ -63,7 +63,7 @@ def compare(
     location: str,
     matched: tuple[float, ...],
     precision: str,
-    device: str,  # noqa: ARG001 - there is one yet
+    device: str,
     memory: int | None,
     picture: Path | None,
     as_json: bool,
@@ -98,6 +98,7 @@ def compare(
                 other,
                 precision=precision,
                 thresholds=matched,
+                device=device,
                 memory=memory,
                 progress=progress.advance,
             )

@@ -76,7 +76,7 @@ def plan(
     ids: tuple[str, ...],
     location: str,
     ask: Ask,
-    device: str,  # noqa: ARG001 - there is one yet
+    device: str,
     memory: int | None,
     as_json: bool,
 ) -> None:
@@ -93,7 +93,7 @@ def plan(
     from geomsae.results import foresee
 
     store = geomsae.open_store(location)
-    rows = list(foresee(store, list(ids) or None, ask, memory))
+    rows = list(foresee(store, list(ids) or None, ask, memory, device))
     if not rows:
         say(f"nothing to do: every dictionary in {store.location} has this histogram")
     columns = ["pairs", "tasks", "threads", "bytes_read", "bytes_held", "seconds"]

@@ -53,7 +53,7 @@ def draw_matrix(matrix: xr.DataArray, path: Path) -> Path:
     Parameters
     ----------
     matrix : DataArray, dims (dictionary, other_dictionary)
-        As `geomsae.analysis.comparison.matrix` gives it. Cells that are NaN are left grey.
+        As `geomsae.comparison_matrix` gives it. Cells that are NaN are left grey.
     path : Path
         The picture, a PNG or an SVG by its ending. Folders are made if they are not there.
 
