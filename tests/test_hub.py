@@ -73,7 +73,7 @@ def process(url: str, home: Path, *words: str) -> subprocess.CompletedProcess[st
         cwd=home,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=150,
     )
 
 
@@ -302,7 +302,8 @@ def test_reproduce_at_one_l0_prints_four_columns_and_what_holds(tmp_path):
     points = published_points()
     repositories: dict[str, dict[str, bytes]] = {point.repo: {} for point in points}
     for point in points:
-        for l0 in {point.l0, point.canonical_l0, 9, 500}:
+        other_side = 500 if max(point.l0, point.canonical_l0) < 100 else 9
+        for l0 in {point.l0, point.canonical_l0, other_side}:
             repositories[point.repo][path_of(point.layer, l0)] = params(point.layer, l0)
     smaller = (
         "from geomsae.study import published\n"
@@ -315,7 +316,7 @@ def test_reproduce_at_one_l0_prints_four_columns_and_what_holds(tmp_path):
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)
     store = geomsae.open_store(tmp_path / "store")
-    assert len(store.decoders) == 34 + 2 * 32
+    assert len(store.decoders) == 34 + 32
     shares = geomsae.tail_fraction(store.histograms())
     for row, point in zip(rows, points, strict=True):
         assert row["id"] == point.labels.id
