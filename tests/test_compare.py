@@ -162,7 +162,7 @@ def test_wrong_words_get_one_sentence(both, tmp_path, words, says):
     words = [ids[0] if word in ("ID", "COUNTED") else word for word in words]
     _, told = run_geomsae(*words, "--store", store.location, cwd=tmp_path, status=1)
     assert says in told
-    assert told.startswith("Error: ")
+    assert told.strip().startswith("Error: ")
     assert "Traceback" not in told
 
 
