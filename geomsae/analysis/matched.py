@@ -84,8 +84,8 @@ def matched_directions(
     with itself: even isotropic rows, if they are few, have a second moment of uneven eigenvalues.
     `shrink` moves all eigenvalues towards their mean, in proportion, until the null has the
     dictionary's own mean squared cosine (linear shrinkage, as Ledoit and Wolf 2004), or is
-    isotropic if that is not reached. Without it, 16,384 isotropic rows in 2,304 dimensions would
-    stay below their own null by a factor of several at a threshold of 0.1.
+    isotropic if that is not reached. Without it, 6,000 isotropic rows in 2,304 dimensions had
+    a null with 4.5e-5 of its pairs beyond 0.1, where the isotropic law gives 1.5e-6.
 
     Were rows then drawn from N(0, M), their division by the norm would take from the largest
     eigenvalues and give to the others, and the tails would be too thin. About zero the covariance

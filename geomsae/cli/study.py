@@ -91,14 +91,14 @@ def study(
     is_flag=True,
     help="Fetch every L0 of each layer (29 GB in all), to compare layers at one.",
 )
-@click.option("--l0", "common", default=100.0, show_default=True, help="That one L0.")
+@click.option("--l0", "common", type=float, help="That one L0; else 100.")
 @precision_option("Arithmetic of the products; float64 is the reference to check with.")
 @crew_options
 @json_option
 def reproduce(
     location: str,
     l0_matched: bool,
-    common: float,
+    common: float | None,
     precision: str,
     device: str,
     memory: int | None,
@@ -121,11 +121,13 @@ def reproduce(
     from geomsae.study.published import THRESHOLD, published_offers
     from geomsae.tables import stored_tail_table
 
+    if common is not None and not l0_matched:
+        raise click.UsageError("--l0 is where layers are compared: give it with --l0-matched")
     store = geomsae.open_store(location, create=True)
     ids = bring(published_offers(every_l0=l0_matched), store, memory)
     count_pairs(store, ids, usual_ask(precision=precision), device, memory)
     table = stored_tail_table(store, THRESHOLD, precision=precision)
-    columns = four_columns(table, common if l0_matched else None)
+    columns = four_columns(table, (common or 100.0) if l0_matched else None)
     print_table(columns, as_json=as_json, columns=["l0", "canonical_l0", *COLUMNS, "isotropic"])
     for found in conclusions(columns):
         holds = {True: "holds", False: "does not hold", None: "cannot be said"}[found.holds]
