@@ -127,7 +127,7 @@ def reproduce(
     ids = bring(published_offers(every_l0=l0_matched), store, memory)
     count_pairs(store, ids, usual_ask(precision=precision), device, memory)
     table = stored_tail_table(store, THRESHOLD, precision=precision)
-    columns = four_columns(table, (common or 100.0) if l0_matched else None)
+    columns = four_columns(table, (100.0 if common is None else common) if l0_matched else None)
     print_table(columns, as_json=as_json, columns=["l0", "canonical_l0", *COLUMNS, "isotropic"])
     for found in conclusions(columns):
         holds = {True: "holds", False: "does not hold", None: "cannot be said"}[found.holds]
