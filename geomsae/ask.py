@@ -10,14 +10,25 @@ from numpy.typing import NDArray
 from geomsae.bins import DEFAULT_BINS, check_bins, edges, tail_start
 from geomsae.errors import GeomsaeError
 
-PRECISIONS = ("float32", "float64")
-"""Arithmetic of the products: ``float32``, and ``float64`` as the reference to check it with."""
+PRECISIONS = ("float32", "float64", "fp16x3", "tf32")
+"""Arithmetic of the products.
+
+``float32``, and ``float64`` as the reference to check it with. On a GPU also ``fp16x3``, as close
+as float32 by three products of float16 halves on the tensor cores, and ``tf32``, whose factors are
+rounded to 10 bits: a quick look that does not keep to the accuracy of the others."""
+
+_COSINE_ERRORS = {"tf32": 1e-3}
 
 USUAL_THRESHOLDS = (0.1, 0.2, 0.3, 0.5)
 """Where degrees are counted unless told otherwise."""
 
 MOST_NEIGHBOURS = 1000
 MOST_PAIRS = 1_000_000
+
+
+def cosine_error(precision: str) -> float:
+    """How far a cosine may be off in a precision, at most: the rule that counts keep to."""
+    return _COSINE_ERRORS.get(precision, 2e-6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +39,7 @@ class Ask:
     ----------
     bins : int
         Equal bins on [-1, 1] of the histogram.
-    precision : {"float32", "float64"}
+    precision : {"float32", "float64", "fp16x3", "tf32"}
         Arithmetic of the products.
     thresholds : tuple of float
         For each feature, its degree at each of these is counted: its pairs whose cosine is at
@@ -69,6 +80,11 @@ class Ask:
                 "degrees are counted at thresholds above 0, each once, in rising order"
             )
         self.tail_starts()
+
+    @property
+    def dtype(self) -> str:
+        """The type of the cosines: ``float32`` or ``float64``."""
+        return "float64" if self.precision == "float64" else "float32"
 
     @property
     def keeps(self) -> bool:

@@ -12,15 +12,15 @@ import geomsae
 from geomsae.analysis.comparison import MATCHED, summarise
 from geomsae.ask import Ask
 from geomsae.bins import DEFAULT_BINS
-from geomsae.counting import Progress, check_device, count_whole, job_of, stored_decoder
+from geomsae.counting import Progress, Say, count_whole
 from geomsae.dictionary import Dictionary
 from geomsae.errors import ConservationError, DecoderError
 from geomsae.features import OTHER, features
 from geomsae.histogram import histogram
-from geomsae.pairs.budget import plan_budget, usual_memory
-from geomsae.pairs.schedule import crew
+from geomsae.pairs.workers import check_crew
 from geomsae.store import Store
 from geomsae.store.partial import partial
+from geomsae.work import Work, means
 
 
 def compare_stored(
@@ -33,7 +33,9 @@ def compare_stored(
     thresholds: Iterable[float] = MATCHED,
     device: str = "auto",
     memory: int | None = None,
+    device_memory: int | None = None,
     progress: Progress = lambda _: None,
+    say: Say = lambda _: None,
 ) -> xr.Dataset:
     """Compare the directions of two dictionaries of a store, out of core.
 
@@ -48,16 +50,16 @@ def compare_stored(
         Their ids.
     bins : int
         Equal bins of the histogram.
-    precision : {"float32", "float64"}
-        Arithmetic of the products.
+    precision : {"float32", "float64", "fp16x3", "tf32"}
+        Arithmetic of the products; the last two on a GPU.
     thresholds : iterable of float
         Cosines from which a feature counts as matched; each on an edge of the bins.
-    device : {"auto", "cpu"}
-        What multiplies.
-    memory : int, optional
-        Bytes that all processes of a machine keep to; half of what is free by default.
+    device, memory, device_memory : str, int, int
+        As `geomsae.compute_histograms` takes them.
     progress : callable
         Told the pairs dealt with after each task.
+    say : callable
+        Told what a user should know, a sentence at a time.
 
     Returns
     -------
@@ -74,21 +76,29 @@ def compare_stored(
     GeomsaeError
         If something cannot be asked, or the memory is too little.
     """
-    check_device(device)
     ask = Ask(bins, precision, tuple(thresholds), neighbours=1)
-    jobs = job_of(store, one), job_of(store, other)
+    check_crew(store.hierarchy, device)
+    by = means(device, precision, memory, device_memory)
+    work = Work(store, (one, other), ask)
+    jobs = work.jobs
     if jobs[0].d != jobs[1].d:
         raise DecoderError(
             f"{one} has {jobs[0].d:,} dimensions and {other} {jobs[1].d:,}: directions of "
             "different spaces have no cosine"
         )
-    budget = plan_budget(
-        jobs[0], ask, usual_memory() if memory is None else memory, crew(), jobs[1]
-    )
-    rows, cols = (stored_decoder(store, id, ask, budget) for id in (one, other))
-    source = {"rows": rows.sha256, "cols": cols.sha256, "ids": [one, other], **asdict(ask)}
-    with partial(store.hierarchy, version=geomsae.__version__, **source) as so_far:
-        whole = count_whole(rows, cols, ask, budget, so_far, progress)
+    budget = by.budget(work)
+    tasks = {"device": budget.device, "side": budget.side}
+    sums = [store.attributes(id)["sha256"] for id in (one, other)]
+    source = {"ids": [one, other], "sha256": sums, **asdict(ask), **tasks}
+    with partial(
+        store.hierarchy,
+        f"compares {one} with {other}",
+        lambda busy: say(f"waiting for {busy}"),
+        shared=False,
+        version=geomsae.__version__,
+        **source,
+    ) as so_far:
+        whole = count_whole(work, by, budget, so_far, progress, say)
         directed = [int(np.count_nonzero(store.norms(id))) for id in (one, other)]
         n_pairs = directed[0] * directed[1]
         if not whole.count.sum() == whole.n_pairs == n_pairs:
@@ -102,7 +112,7 @@ def compare_stored(
     answers = features(ask, jobs[0].n, jobs[1].n, lambda variable: found[variable.name])
     labels = {**_labels(store, one, ""), **_labels(store, other, OTHER)}
     counted = histogram(whole.count, np.int64(n_pairs), np.int64(excluded), labels)
-    return summarise(counted.merge(answers)).assign_attrs(precision=precision)
+    return summarise(counted.merge(answers)).assign_attrs(precision=precision, device=budget.device)
 
 
 def _labels(store: Store, id: str, prefix: str) -> dict[str, object]:

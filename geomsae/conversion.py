@@ -16,6 +16,7 @@ from geomsae.sources.tensor import itemsize
 from geomsae.store import Store
 from geomsae.store.decoders import sha256
 from geomsae.store.layout import CHUNK_BYTES
+from geomsae.store.locks import OnWait, in_silence
 
 _IDENTITY = (
     "repo",
@@ -56,6 +57,7 @@ def convert(
     store: Store,
     wanted: Wanted | None = None,
     progress: Callable[[float], object] = lambda _: None,
+    on_wait: OnWait = in_silence,
 ) -> Iterator[Outcome]:
     """Bring decoders into a store, one after another.
 
@@ -69,6 +71,8 @@ def convert(
         Labels that select, or that supply what the source does not say.
     progress : callable
         Told the share of the decoder at work that was just written.
+    on_wait : callable
+        Told who is converting the same decoder, if somebody is; to raise is to go away instead.
 
     Yields
     ------
@@ -91,7 +95,7 @@ def convert(
                 notes = (f"{offer.labels.id} is another decoder's: it goes to {decoder.labels.id}",)
             _check_neighbours(store, decoder.labels.id, decoder.shape)
             try:
-                store.add_decoder(decoder, progress)
+                store.add_decoder(decoder, progress, on_wait)
             except TakenError:  # another run was first: with the same values, or with others
                 store.refresh()
                 if decoder.labels.id not in store.decoders:

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geomsae.ask import Ask
-from geomsae.errors import GeomsaeError
-from geomsae.pairs.budget import Budget, Job
-from geomsae.pairs.plan import TILE, SuperTile, plan_rectangle, plan_triangle
+from geomsae.errors import DeviceMemoryError
+from geomsae.pairs.budget import Budget
+from geomsae.pairs.plan import SuperTile
 from geomsae.pairs.schedule import run
 from geomsae.pairs.stored import StoredDecoder, count_stored, forget
 from geomsae.pairs.tally import Tally
-from geomsae.store import Store
-from geomsae.store.layout import chunk_rows
 from geomsae.store.partial import Partial
+from geomsae.work import Means, Work
 
 SECONDS_BETWEEN_KEEPING = 30.0
 """How often what is counted so far of a dictionary is kept: so much work a kill may cost."""
@@ -26,66 +26,36 @@ SECONDS_BETWEEN_KEEPING = 30.0
 Progress = Callable[[int], object]
 """Told how many pairs were just dealt with."""
 
+Say = Callable[[str], object]
+"""Told what a user should know, a sentence at a time."""
+
 _DONE = "done"
 
 
-def check_device(device: str) -> str:
-    """Return `device` if pairs can be counted on it.
-
-    Raises
-    ------
-    GeomsaeError
-        If they cannot.
-    """
-    if device not in ("auto", "cpu"):
-        raise GeomsaeError(f"pairs cannot be counted on {device!r} yet: use auto or cpu")
-    return device
-
-
-def job_of(store: Store, id: str) -> Job:
-    """A dictionary of a store as a job: its shape, and how many rows are read at a time."""
-    known = store.attributes(id)
-    n, d = known["n_features"], known["d_model"]
-    return Job(n, d, max(TILE, chunk_rows(n, d) // TILE * TILE))
-
-
-def stored_decoder(store: Store, id: str, ask: Ask, budget: Budget) -> StoredDecoder:
-    """A dictionary of a store, as the words by which workers find it."""
-    job = job_of(store, id)
-    sha256 = store.attributes(id)["sha256"]
-    return StoredDecoder(
-        store.hierarchy.address, id, sha256, job.n, job.run, ask.precision, budget.panel_bytes
-    )
-
-
 def count_whole(
-    rows: StoredDecoder,
-    cols: StoredDecoder | None,
-    ask: Ask,
-    budget: Budget,
-    so_far: Partial,
-    progress: Progress,
+    work: Work, means: Means, budget: Budget, so_far: Partial, progress: Progress, say: Say
 ) -> Tally:
     """Find out everything that is asked about the pairs of one dictionary, or of two.
 
     Parameters
     ----------
-    rows, cols : StoredDecoder
-        Whose features they are; without `cols`, all pairs are within one dictionary.
-    ask : Ask
-        What is to be found out.
+    work : Work
+        What is to be counted.
+    means : Means
+        By what.
     budget : Budget
-        In how much memory.
+        In how much memory. If a GPU has less than that after all, it goes on in half of it.
     so_far : Partial
         Where what is counted is kept meanwhile.
     progress : callable
         Told the pairs dealt with after each task.
+    say : callable
+        Told if there is less memory than was thought.
     """
-    plan = plan_triangle(rows.n) if cols is None else plan_rectangle(rows.n, cols.n)
-    whole = Tally.empty(ask, range(rows.n), None if cols is None else range(cols.n))
+    plan = work.plan(budget)
+    whole = Tally.empty(work.ask, *(range(job.n) for job in work.jobs))
     done = _go_on(whole, so_far, len(plan))
     progress(whole.covered)
-    left = [number for number in range(len(plan)) if not done[number]]
     kept_at = time.monotonic()
 
     def add(result: tuple[int, Tally]) -> None:
@@ -98,21 +68,40 @@ def count_whole(
             so_far.save({**whole.arrays(), _DONE: done})
             kept_at = time.monotonic()
 
-    def task(position: int) -> tuple[object, ...]:
-        number = left[position]
-        later = position + budget.threads
-        then = plan[left[later]] if budget.all_fit and later < len(left) else None
-        return number, rows, cols, plan[number], ask, budget.held, then
-
     try:
-        run(_numbered, map(task, range(len(left))), add, budget.threads)
+        _count_left(work, budget, plan, done, add, means, say)
     except BaseException:
         with suppress(OSError):  # the first error is the one to be told
             so_far.save({**whole.arrays(), _DONE: done})
         raise
     finally:
-        forget()
+        forget(budget.device)
     return whole
+
+
+def _count_left(
+    work: Work,
+    budget: Budget,
+    plan: list[SuperTile],
+    done: NDArray[np.bool_],
+    add: Callable[[tuple[int, Tally]], None],
+    means: Means,
+    say: Say,
+) -> None:
+    """Count the super-tiles that are not done, in less and less memory if it has to be."""
+    told = False
+    while True:
+        rows, cols = work.decoders(budget)
+        left = np.flatnonzero(~done).tolist()
+        tasks = _tasks(left, plan, rows, cols, work, budget)
+        try:
+            return run(_numbered, tasks, add, budget.threads, budget.device)
+        except DeviceMemoryError as error:
+            budget = means.smaller(work, budget)
+            forget(budget.device)
+            if not told:
+                say(f"{error}: going on with less of it")
+            told = True
 
 
 def _go_on(whole: Tally, so_far: Partial, tasks: int) -> NDArray[np.bool_]:
@@ -123,6 +112,21 @@ def _go_on(whole: Tally, so_far: Partial, tasks: int) -> NDArray[np.bool_]:
         done |= found.pop(_DONE)
         whole.restore(found)
     return done
+
+
+def _tasks(
+    left: list[int],
+    plan: list[SuperTile],
+    rows: StoredDecoder,
+    cols: StoredDecoder | None,
+    work: Work,
+    budget: Budget,
+) -> Iterator[tuple[Any, ...]]:
+    """What `_numbered` is given for each super-tile that is left."""
+    for position, number in enumerate(left):
+        later = position + budget.threads
+        then = plan[left[later]] if budget.all_fit and later < len(left) else None
+        yield number, rows, cols, plan[number], work.ask, budget.held, then
 
 
 def _numbered(

@@ -19,8 +19,20 @@ class StoreError(GeomsaeError):
     """A store cannot be opened, read or written."""
 
 
+class DamagedError(StoreError):
+    """Something in a store is not what was written."""
+
+
 class TakenError(StoreError):
     """Something is in the store already, put there by another run meanwhile."""
+
+
+class BusyError(StoreError):
+    """Another run is at it, and whoever asked would not wait."""
+
+
+class UnreachableError(StoreError):
+    """A store elsewhere stopped answering: what was made for it is kept for the next run."""
 
 
 class SelectionError(GeomsaeError):
@@ -33,6 +45,14 @@ class ThresholdError(GeomsaeError, ValueError):
 
 class DecoderError(GeomsaeError, ValueError):
     """A matrix cannot be a decoder: its rank, its type or its values forbid it."""
+
+
+class DeviceError(GeomsaeError):
+    """There is no such device, or it cannot do what was asked."""
+
+
+class DeviceMemoryError(DeviceError):
+    """A device has less memory than was asked of it."""
 
 
 class ConservationError(GeomsaeError):

@@ -58,7 +58,7 @@ def variables(ask: Ask, n: int, m: int | None = None) -> Iterator[Variable]:
             name, shape = f"top_{end}", (ask.pairs, 2)
             yield Variable(name, ("pair", "member"), shape, "int64", f"the most {end} pairs")
             yield Variable(
-                f"{name}_cosine", ("pair",), shape[:1], ask.precision, f"their cosines, {order}"
+                f"{name}_cosine", ("pair",), shape[:1], ask.dtype, f"their cosines, {order}"
             )
 
 
@@ -76,7 +76,7 @@ def _of_features(ask: Ask, n: int, prefix: str, whose: str) -> Iterator[Variable
         ):
             yield Variable(f"{prefix}{name}", dims, sizes, "int64", f"{whose}{text}")
             yield Variable(
-                f"{prefix}{name}_cosine", dims, sizes, ask.precision, "cosine similarity with it"
+                f"{prefix}{name}_cosine", dims, sizes, ask.dtype, "cosine similarity with it"
             )
 
 

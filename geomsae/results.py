@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict
 
 import numpy as np
-import xarray as xr
 
 import geomsae
 from geomsae.ask import Ask, usual_thresholds
 from geomsae.bins import DEFAULT_BINS
-from geomsae.counting import Progress, check_device, count_whole, job_of, stored_decoder
-from geomsae.errors import ConservationError, TakenError
+from geomsae.counting import Progress, Say, count_whole
+from geomsae.errors import BusyError, ConservationError, TakenError
 from geomsae.features import features
 from geomsae.histogram import histogram
-from geomsae.pairs.budget import Job, bytes_read, plan_budget, plan_of, usual_memory
+from geomsae.pairs.budget import bytes_read
 from geomsae.pairs.calibrate import pairs_per_second
 from geomsae.pairs.schedule import crew
 from geomsae.pairs.tally import Tally
+from geomsae.pairs.workers import check_crew
 from geomsae.store import Store
+from geomsae.store.locks import OnWait, leave
 from geomsae.store.partial import Partial, partial
+from geomsae.work import Means, Work, means
 
 USUAL_NEIGHBOURS = 1
 USUAL_PAIRS = 1000
@@ -73,7 +76,10 @@ def compute_histograms(
     pairs: int | None = None,
     device: str = "auto",
     memory: int | None = None,
+    device_memory: int | None = None,
+    begin: Callable[[str], object] = lambda _: None,
     progress: Progress = lambda _: None,
+    say: Say = lambda _: None,
 ) -> Iterator[str]:
     """Count the pairwise cosines of every dictionary that has no such histogram yet.
 
@@ -89,8 +95,8 @@ def compute_histograms(
         The dictionaries; all of them by default.
     bins : int
         Number of equal bins on [-1, 1].
-    precision : {"float32", "float64"}
-        Arithmetic of the products.
+    precision : {"float32", "float64", "fp16x3", "tf32"}
+        Arithmetic of the products; the last two on a GPU.
     thresholds : iterable of float, optional
         Where the degrees of features are counted; 0.1, 0.2, 0.3 and 0.5 by default, as far as they
         are edges of the bins. Empty for none.
@@ -98,17 +104,24 @@ def compute_histograms(
         Nearest neighbours kept of each feature, the most opposite one beside them; 1 by default.
     pairs : int, optional
         Most similar, and most opposite pairs that are kept; 1,000 by default.
-    device : {"auto", "cpu"}
-        What multiplies.
+    device : {"auto", "cpu", "gpu"}
+        What multiplies; a GPU where there is one, by default.
     memory : int, optional
         Bytes that all processes of a machine keep to; half of what is free by default.
+    device_memory : int, optional
+        Bytes that each process keeps to on its GPU; nine tenths of what is free by default.
+    begin : callable
+        Told the id of each dictionary that is begun.
     progress : callable
         Told the pairs dealt with after each task.
+    say : callable
+        Told what a user should know, a sentence at a time.
 
     Returns
     -------
     iterator of str
-        Computes as it goes: the id of each dictionary, once its results are in the store.
+        Computes as it goes: the id of each dictionary, once its results are in the store. What
+        other runs are at comes last.
 
     Raises
     ------
@@ -120,12 +133,12 @@ def compute_histograms(
         If a count breaks a conservation law; nothing of it is kept.
     """
     ask = usual_ask(bins, precision, thresholds, neighbours, pairs)
-    check_device(device)
+    check_crew(store.hierarchy, device)
+    by = means(device, precision, memory, device_memory)
     missing = missing_histograms(store, ids, ask)
-    memory = usual_memory() if memory is None else memory
     for id in missing:  # refused before any work
-        plan_budget(job_of(store, id), ask, memory, crew())
-    return _compute(store, missing, ask, memory, progress)
+        by.budget(Work(store, (id,), ask))
+    return _compute(store, missing, ask, by, begin, progress, say)
 
 
 def foresee(
@@ -134,6 +147,7 @@ def foresee(
     ask: Ask,
     memory: int | None = None,
     device: str = "auto",
+    device_memory: int | None = None,
 ) -> Iterator[dict[str, int | float | str]]:
     """What `compute_histograms` would do, dictionary by dictionary, before it does.
 
@@ -148,29 +162,29 @@ def foresee(
         The dictionaries; all of them by default.
     ask : Ask
         What would be found out.
-    memory, device : int, str
+    memory, device, device_memory : int, str, int
         As `compute_histograms` takes them.
 
     Yields
     ------
     dict
-        ``id``, ``n_features``, ``d_model``, ``pairs``, ``tasks``, ``threads`` (of each process),
-        ``operations`` (floating-point, of the products), ``bytes_read`` (at most), ``bytes_held``
-        (by all processes of a machine, at most) and ``seconds``.
+        ``id``, ``n_features``, ``d_model``, ``pairs``, ``tasks``, ``device``, ``threads`` (of each
+        process), ``operations`` (floating-point, of the products), ``bytes_read`` (at most),
+        ``bytes_held`` (by all processes of a machine, at most), ``device_bytes`` (by each process
+        on its GPU) and ``seconds``.
 
     Raises
     ------
     GeomsaeError
         If the memory is too little, or there is no such device here.
     """
-    check_device(device)
-    memory = usual_memory() if memory is None else memory
-    who = crew()
+    by = means(device, ask.precision, memory, device_memory)
+    who = crew(by.device)
     rates: dict[int, float] = {}
     for id in missing_histograms(store, ids, ask):
-        job = job_of(store, id)
-        budget = plan_budget(job, ask, memory, who)
-        rate = rates.get(job.d) or pairs_per_second(job.d, ask, budget.threads, who)
+        work = Work(store, (id,), ask)
+        (job,), budget = work.jobs, by.budget(work)
+        rate = rates.get(job.d) or pairs_per_second(job.d, ask, budget, who)
         rates[job.d] = rate
         pairs = job.n * (job.n - 1) // 2
         yield {
@@ -178,35 +192,84 @@ def foresee(
             "n_features": job.n,
             "d_model": job.d,
             "pairs": pairs,
-            "tasks": len(plan_of(job)),
+            "tasks": len(work.plan(budget)),
+            "device": budget.device,
             "threads": budget.threads,
             "operations": 2 * pairs * job.d,
             "bytes_read": bytes_read(job, budget, who.processes),
             "bytes_held": budget.total,
+            "device_bytes": budget.device_bytes,
             "seconds": pairs / rate,
         }
 
 
 def _compute(
-    store: Store, missing: list[str], ask: Ask, memory: int, progress: Progress
+    store: Store,
+    missing: list[str],
+    ask: Ask,
+    by: Means,
+    begin: Callable[[str], object],
+    progress: Progress,
+    say: Say,
 ) -> Iterator[str]:
-    for id in missing:
-        while (wanted := _still_asked(store, id, ask)) is not None:
-            source = {"id": id, "sha256": store.attributes(id)["sha256"], **asdict(wanted)}
-            with partial(store.hierarchy, version=geomsae.__version__, **source) as so_far:
-                if _still_asked(store, id, ask) == wanted:  # else another run was first
-                    _count_into(store, id, wanted, memory, so_far, progress)
+    """Count what nobody is at, and then wait for what others were at."""
+
+    def is_counted(id: str) -> bool:
+        begin(id)
+        try:
+            _complete(store, id, ask, by, progress, say, leave)
+        except BusyError:
+            return False
+        return True
+
+    busy = []
+    for id, counted in zip(missing, _at_once(is_counted, missing, by), strict=True):
+        if counted:
+            yield id
+        else:
+            busy.append(id)
+    for id in busy:
+        begin(id)
+        _complete(store, id, ask, by, progress, say, lambda other: say(f"waiting for {other}"))
         yield id
 
 
-def _count_into(
-    store: Store, id: str, ask: Ask, memory: int, so_far: Partial, progress: Progress
+def _at_once(function: Callable[[str], bool], ids: list[str], by: Means) -> Iterator[bool]:
+    """Results of a function in the order of ids: one after another, or as many as there are GPUs.
+
+    All processors share in one dictionary; for a GPU most are a single task.
+    """
+    teams = crew(by.device).teams if by.device == "gpu" else 1
+    if teams == 1:
+        yield from map(function, ids)
+        return
+    with ThreadPoolExecutor(teams) as pool:
+        try:
+            yield from pool.map(function, ids)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _complete(
+    store: Store, id: str, ask: Ask, by: Means, progress: Progress, say: Say, on_wait: OnWait
 ) -> None:
-    """Count one dictionary, and put what came out into the store."""
-    job = job_of(store, id)
-    budget = plan_budget(job, ask, memory, crew())
-    decoder = stored_decoder(store, id, ask, budget)
-    whole = count_whole(decoder, None, ask, budget, so_far, progress)
+    """Count a dictionary until the store knows all that is asked, unless another run did."""
+    while (wanted := _still_asked(store, id, ask)) is not None:
+        work = Work(store, (id,), wanted)
+        budget = by.budget(work)
+        tasks = {"device": budget.device, "side": budget.side}
+        source = {"id": id, "sha256": store.attributes(id)["sha256"], **asdict(wanted), **tasks}
+        with partial(
+            store.hierarchy, f"counts {id}", on_wait, version=geomsae.__version__, **source
+        ) as so_far:
+            if _still_asked(store, id, ask) == wanted:  # else another run was first
+                whole = count_whole(work, by, budget, so_far, progress, say)
+                _keep(work, whole, budget.device, so_far)
+
+
+def _keep(work: Work, whole: Tally, device: str, so_far: Partial) -> None:
+    """Put what came out into the store, if it is all."""
+    store, (id,), ask, (job,) = work.store, work.ids, work.ask, work.jobs
     n_valid = int(np.count_nonzero(store.norms(id)))
     n_pairs = n_valid * (n_valid - 1) // 2
     if not whole.count.sum() == whole.n_pairs == n_pairs:
@@ -215,11 +278,8 @@ def _count_into(
             f"{whole.count.sum():,} pairs of {id} were counted of {n_pairs:,}: "
             "the result was thrown away"
         )
-    _keep(store, id, ask, job, whole, histogram(whole.count, n_pairs, job.n - n_valid, {}))
-
-
-def _keep(store: Store, id: str, ask: Ask, job: Job, whole: Tally, counted: xr.Dataset) -> None:
-    made = {"device": "cpu", "sha256": store.attributes(id)["sha256"]}
+    counted = histogram(whole.count, n_pairs, job.n - n_valid, {})
+    made = {"device": device, "sha256": store.attributes(id)["sha256"]}
     with suppress(TakenError):  # counted before, or by another run meanwhile
         store.add_histogram(id, counted, {"precision": ask.precision, **made})
     if ask.keeps:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cards import card, emulate, no_card  # noqa: F401 - fixtures
 from click.testing import CliRunner
 from hypothesis import settings
 

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 import geomsae
 from geomsae.ask import Ask
-from geomsae.counting import job_of
 from geomsae.errors import GeomsaeError
 from geomsae.pairs.budget import PROCESS_BYTES, Job, bytes_read, plan_budget
 from geomsae.pairs.plan import TILE, plan_triangle
 from geomsae.pairs.schedule import Crew
 from geomsae.pairs.stored import StoredDecoder
+from geomsae.work import job_of
 
 JOBS = st.builds(
     Job,

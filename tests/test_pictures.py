@@ -1,11 +1,16 @@
 """Every figure shows each dictionary once, under a name of its own."""
 
+from xml.etree import ElementTree
+
 import holoviews as hv
 import numpy as np
 import pytest
 
 import geomsae
 from geomsae.analysis import tail_table
+from geomsae.dictionary import LABELS, SIZES
+from geomsae.histogram import PROVENANCE, histograms
+from geomsae.pictures import write_report
 from geomsae.pictures.figures import canonical_only, figures
 from geomsae.sources import Wanted
 
@@ -104,3 +109,33 @@ def test_the_closest_to_100_is_kept_and_every_l0_that_is_no_number(hist):
     assert len(kept) == 24
     assert set(kept["l0_label"]) == {"40", "90", "small", "big"}
     assert set(kept.loc[kept["tag"] == "", "l0_label"]) == {"90"}
+
+
+EVIL = "<script>alert(1)<script><img src=x onerror=alert(2)>"
+
+
+def test_what_names_say_is_shown_and_never_run(tmp_path):
+    """No id can hold such a name; the report does not rely on that."""
+    labels = {"model": EVIL, "variant": EVIL, "site": EVIL, "width": EVIL, "tag": EVIL}
+    rows = [{**labels, "layer": layer, "l0_label": f"{EVIL}{layer}"} for layer in (1, 2)]
+    known = {"n_features": 50, "d_model": 8, "l0": np.nan}
+    names = (*LABELS, *SIZES, *PROVENANCE)
+    hist = histograms(
+        [np.full(2000, 2), np.full(2000, 2)],
+        [4000, 4000],
+        [0, 0],
+        [f"</script>{EVIL}{row['layer']}" for row in rows],
+        {name: [{**known, **row}.get(name, EVIL) for row in rows] for name in names},
+        2000,
+    )
+    written = write_report(hist, tmp_path / "report", THRESHOLD)
+    page = written.page.read_text(encoding="utf-8")
+    assert "&lt;img src=x" in page
+    assert "<img src=x" not in page
+    assert "<script>alert" not in page
+    drawings = [path for path in written.figures if path.suffix == ".svg"]
+    assert drawings
+    for path in drawings:
+        names = {element.tag.rpartition("}")[2] for element in ElementTree.parse(path).iter()}
+        assert not names & {"script", "img"}
+    assert all(path.parent == tmp_path / "report" for path in written.figures)

@@ -69,8 +69,8 @@ def test_nothing_is_kept_of_a_count_that_breaks_a_law(store, monkeypatch):
 
 
 def test_a_device_that_is_not_here_is_refused(store):
-    with pytest.raises(GeomsaeError, match="gpu"):
-        list(geomsae.compute_histograms(store, device="gpu"))
+    with pytest.raises(GeomsaeError, match="tpu"):
+        list(geomsae.compute_histograms(store, device="tpu"))
 
 
 def test_a_distributed_client_in_the_process_is_used(store):

@@ -182,5 +182,3 @@ def test_it_is_read_through_fsspec(store):
     assert copied.catalog().index.tolist() == store.catalog().index.tolist()
     xr.testing.assert_identical(copied.histograms(), store.histograms())
     assert (copied.decoder(ID).values == store.decoder(ID).values).all()
-    with pytest.raises(StoreError, match="only be read"):
-        list(geomsae.convert("random:4x4", copied))

@@ -1,6 +1,7 @@
 """What was changed in a store is found, whether a checksum sees it or only a law."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ import zarr
 from conftest import json_of, run_geomsae
 
 import geomsae
+from geomsae.errors import SelectionError
+from geomsae.store.guard import GUARD, guarded
 from geomsae.store.histograms import checksum
 from geomsae.verification import verify
 
@@ -25,7 +28,7 @@ def problems(store, key=None):
 
 
 def change(store, key, name, edit, mend_checksum=False):
-    """Edit an array of a dictionary, and its checksum too if asked to."""
+    """Edit an array of a dictionary; if asked to, its checksum too, and what guards that."""
     path = f"{store.location}/{key}/{name}"
     array = zarr.open_array(path, mode="r+")
     values = array[...]
@@ -41,6 +44,7 @@ def change(store, key, name, edit, mend_checksum=False):
         attributes["count_sha256"] = checksum(values)
     else:
         attributes["array_sha256"][name.rpartition("/")[2]] = checksum(values)
+    known["attributes"] = guarded(attributes, attributes[GUARD].split("\n")[1:])
     with open(metadata, "w") as file:
         json.dump(known, file)
 
@@ -138,3 +142,34 @@ def test_the_command_tells_of_every_part(counted, tmp_path):
     rows = json_of("verify", "--store", counted.location, cwd=tmp_path)
     assert [row["state"] for row in rows] == ["whole"] * 12
     assert {row["part"] for row in rows} == {"decoder", HISTOGRAM, FEATURES}
+
+
+def unguard(store):
+    """Make of every group what it would be if an older version had written it."""
+    for file in Path(store.location).rglob("zarr.json"):
+        known = json.loads(file.read_text())
+        if known["attributes"].pop(GUARD, None):
+            file.write_text(json.dumps(known))
+
+
+def test_a_store_from_before_metadata_was_guarded_is_whole_and_says_so(counted, tmp_path):
+    unguard(counted)
+    found = list(verify(counted.refresh()))
+    assert len(found) == 12
+    assert not any(finding.problem for finding in found)
+    assert all(finding.unguarded for finding in found)
+    assert counted.histograms().sizes["dictionary"] == 4
+    _, told = run_geomsae("verify", "--store", counted.location, cwd=tmp_path)
+    assert "12 of 12 parts are from before metadata was guarded" in told
+    change(counted, next(iter(counted.decoders)), f"results/{HISTOGRAM}/count", move_one)
+    assert [problem.part for problem in problems(counted)] == [HISTOGRAM]
+
+
+def test_one_dictionary_is_verified_without_the_others(counted):
+    first, second, *_ = counted.decoders
+    for key in (first, second):
+        change(counted, key, f"results/{HISTOGRAM}/count", move_one)
+    assert {finding.id for finding in verify(counted, [second])} == {second}
+    assert len(problems(counted, second)) == 1
+    with pytest.raises(SelectionError, match="nothing/like/it"):
+        problems(counted, "nothing/like/it")

@@ -26,6 +26,7 @@ def compare(
     bins: int = DEFAULT_BINS,
     precision: str = "float32",
     thresholds: Iterable[float] = MATCHED,
+    device: str = "auto",
 ) -> xr.Dataset:
     """Compare the directions of two dictionaries.
 
@@ -35,8 +36,8 @@ def compare(
         Decoders of one space, as `geomsae.cosine_histogram` takes them.
     bins : int
         Equal bins of the histogram.
-    precision : {"float32", "float64"}
-        Arithmetic of the products.
+    precision, device : str
+        As `geomsae.cosine_histogram` takes them.
     thresholds : iterable of float
         Cosines from which a feature counts as matched; each on an edge of the bins.
 
@@ -57,7 +58,9 @@ def compare(
     (array([0]), array([1]))
     """
     chosen = tuple(thresholds)
-    found = cosine_histogram(w, v, bins=bins, precision=precision, thresholds=chosen, neighbours=1)
+    found = cosine_histogram(
+        w, v, bins=bins, precision=precision, thresholds=chosen, neighbours=1, device=device
+    )
     return summarise(found)
 
 

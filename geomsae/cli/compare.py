@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -63,8 +63,7 @@ def compare(
     location: str,
     matched: tuple[float, ...],
     precision: str,
-    device: str,
-    memory: int | None,
+    by: dict[str, Any],
     picture: Path | None,
     as_json: bool,
 ) -> None:
@@ -98,9 +97,9 @@ def compare(
                 other,
                 precision=precision,
                 thresholds=matched,
-                device=device,
-                memory=memory,
+                **by,
                 progress=progress.advance,
+                say=progress.say,
             )
             row = {"id": one, "other": other, "n_pairs": int(found["n_pairs"])}
             for prefix in ("", "other_"):

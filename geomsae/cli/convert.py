@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 import click
@@ -9,6 +10,8 @@ import click
 from geomsae.cli.options import json_option, memory_option, store_option, wanted_options
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from geomsae.sources import Offer, Wanted
     from geomsae.store import Store
 
@@ -66,7 +69,9 @@ def bring(offers: list[Offer], store: Store, memory: int | None = None) -> list[
     import geomsae
     from geomsae.cli.progress import meter, say
     from geomsae.conversion import Outcome, at_once
+    from geomsae.errors import BusyError
     from geomsae.sources.interrupt import pause, reading_threads
+    from geomsae.store.locks import Holder, OnWait, leave
 
     ids = []
     added = 0
@@ -76,7 +81,7 @@ def bring(offers: list[Offer], store: Store, memory: int | None = None) -> list[
         reading_threads(at_once(offers, memory)) as pool,
     ):
 
-        def one(offer: Offer) -> Outcome:
+        def one(offer: Offer, on_wait: OnWait = leave) -> Outcome | None:
             # A decoder may be half of its file, or twice: what counts is its share of the rows.
             told = 0.0
 
@@ -87,11 +92,28 @@ def bring(offers: list[Offer], store: Store, memory: int | None = None) -> list[
                 progress.advance(share * offer.nbytes)
 
             progress.at(offer.labels.id)
-            (outcome,) = geomsae.convert([offer], store, progress=advance)
+            try:
+                (outcome,) = geomsae.convert([offer], store, progress=advance, on_wait=on_wait)
+            except BusyError:
+                progress.advance(-told)
+                return None
             progress.advance(offer.nbytes - told)
             return outcome
 
-        for outcome in pool.map(one, offers):
+        def wait(other: Holder) -> None:
+            progress.say(f"waiting for {other}")
+
+        def outcomes() -> Iterator[Outcome]:
+            """First of what nobody is at, then of what other runs were at."""
+            busy = []
+            for offer, outcome in zip(offers, pool.map(one, offers), strict=True):
+                if outcome is None:
+                    busy.append(offer)
+                else:
+                    yield outcome
+            yield from filter(None, pool.map(one, busy, repeat(wait)))
+
+        for outcome in outcomes():
             for note in outcome.notes:
                 progress.say(note)
             progress.say(f"{outcome.id}: {'stored' if outcome.added else 'is there already'}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 @store_option()
 @ask_options
 @crew_options
-def histogram(
-    ids: tuple[str, ...], location: str, ask: Ask, device: str, memory: int | None
-) -> None:
+def histogram(ids: tuple[str, ...], location: str, ask: Ask, by: dict[str, Any]) -> None:
     """Count the cosine similarity of every pair of features.
 
     All dictionaries in the store that have no such histogram yet, or those named. Each one is
@@ -29,15 +27,14 @@ def histogram(
     """
     import geomsae
 
-    count_pairs(geomsae.open_store(location), list(ids) or None, ask, device, memory)
+    count_pairs(geomsae.open_store(location), list(ids) or None, ask, by)
 
 
 def count_pairs(
     store: Store,
     ids: list[str] | None = None,
     ask: Ask | None = None,
-    device: str = "auto",
-    memory: int | None = None,
+    by: dict[str, Any] | None = None,
 ) -> None:
     """Count what is missing, with a bar in pairs."""
     from dataclasses import asdict
@@ -54,13 +51,12 @@ def count_pairs(
             store,
             missing,
             **asdict(ask),
-            device=device,
-            memory=memory,
+            **(by or {}),
+            begin=progress.at,
             progress=progress.advance,
+            say=progress.say,
         )
-        for id in missing:
-            progress.at(id)
-            next(made)
+        for id in made:
             progress.say(f"{id}: {pairs[id]:,} pairs counted")
     if not missing:
         say(f"nothing to do: every dictionary in {store.location} has this histogram")
@@ -76,8 +72,7 @@ def plan(
     ids: tuple[str, ...],
     location: str,
     ask: Ask,
-    device: str,
-    memory: int | None,
+    by: dict[str, Any],
     as_json: bool,
 ) -> None:
     """Print what histogram would read, compute and hold, and how long it would take.
@@ -93,9 +88,10 @@ def plan(
     from geomsae.results import foresee
 
     store = geomsae.open_store(location)
-    rows = list(foresee(store, list(ids) or None, ask, memory, device))
+    rows = list(foresee(store, list(ids) or None, ask, **by))
     if not rows:
         say(f"nothing to do: every dictionary in {store.location} has this histogram")
-    columns = ["pairs", "tasks", "threads", "bytes_read", "bytes_held", "seconds"]
-    table = pd.DataFrame(rows, columns=["id", "n_features", "d_model", "operations", *columns])
+    columns = ["pairs", "tasks", "device", "threads", "bytes_read", "bytes_held", "seconds"]
+    others = ["id", "n_features", "d_model", "operations", "device_bytes"]
+    table = pd.DataFrame(rows, columns=[*others, *columns])
     print_table(table.set_index("id"), as_json=as_json, columns=columns)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import click
@@ -11,6 +13,7 @@ import geomsae
 from geomsae.cli.compare import compare, neighbours
 from geomsae.cli.convert import convert
 from geomsae.cli.histogram import histogram, plan
+from geomsae.cli.interrupts import INTERRUPTED, leaving_when_asked, was_interrupted
 from geomsae.cli.look import ls, tails
 from geomsae.cli.report import report
 from geomsae.cli.study import demo, reproduce, study
@@ -21,29 +24,44 @@ from geomsae.errors import GeomsaeError
 class Verbs(click.Group):
     """A group of commands whose failures are sentences, not tracebacks."""
 
+    def main(self, args: Sequence[str] | None = None, *others: Any, **extra: Any) -> Any:
+        """Run the command line; that of this process, if no words are given, heeds signals."""
+        with leaving_when_asked() if args is None else nullcontext():
+            return super().main(args, *others, **extra)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the verb that was asked for."""
         try:
             return super().invoke(ctx)
-        except GeomsaeError as error:
-            raise click.ClickException(str(error)) from error
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise click.ClickException(_os_sentence(error)) from error
-        except MemoryError as error:
-            raise click.ClickException(
-                "this machine has not enough free memory: what was finished is kept, "
-                "close something and run again"
-            ) from error
-        except KeyboardInterrupt as error:
-            raise click.ClickException(
-                "interrupted: what was finished is kept, run again to go on"
-            ) from error
+        except BaseException as error:
+            sentence = _sentence(error)
+            if sentence is None:
+                raise
+            raise click.ClickException(sentence) from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """The verbs in the order of the work, not of the alphabet."""
         return list(self.commands)
+
+
+def _sentence(error: BaseException) -> str | None:
+    """What to tell a user of a failure; None where click knows, or nobody."""
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED
+    if isinstance(error, click.exceptions.Exit | click.ClickException | BrokenPipeError):
+        return None
+    if was_interrupted():  # whatever a library made of it
+        return INTERRUPTED
+    if isinstance(error, GeomsaeError):
+        return str(error)
+    if isinstance(error, OSError):
+        return _os_sentence(error)
+    if isinstance(error, MemoryError):
+        return (
+            "this machine has not enough free memory: what was finished is kept, "
+            "close something and run again"
+        )
+    return None
 
 
 def _os_sentence(error: OSError) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import wraps
 from typing import Any
 
@@ -57,7 +58,7 @@ def precision_option(meaning: str) -> Callable[[Command], Command]:
     """``--precision``: arithmetic of the products."""
     return click.option(
         "--precision",
-        type=click.Choice(["float32", "float64"]),
+        type=click.Choice(["float32", "float64", "fp16x3", "tf32"]),
         default="float32",
         show_default=True,
         help=meaning,
@@ -138,29 +139,44 @@ def ask_options(command: Command) -> Command:
 
 
 def crew_options(command: Command) -> Command:
-    """Options of every verb that counts pairs: on what, by whom, and in how much memory."""
+    """Options of every verb that counts pairs: on what, by whom, and in how much memory.
+
+    They become ``by``: the keywords of those who compute.
+    """
 
     @click.option(
         "--device",
         type=click.Choice(["auto", "cpu", "gpu"]),
         default="auto",
         show_default=True,
-        help="What multiplies.",
+        help="What multiplies; auto takes a GPU where there is one.",
     )
     @click.option(
         "--scheduler",
         metavar="ADDRESS-or-FILE",
-        help="An existing Dask cluster, else the processors of this machine.",
+        help="An existing Dask cluster; else that of DASK_SCHEDULER_ADDRESS, or this machine.",
     )
     @memory_option("half")
+    @click.option(
+        "--device-memory",
+        type=_Bytes(),
+        metavar="SIZE",
+        help="Most memory of each GPU to use; else nine tenths of what is free.",
+    )
     @wraps(command)
-    def with_cluster(scheduler: str | None, **words: Any) -> Any:
-        if scheduler is None:
-            return command(**words)
-        from geomsae.cli.cluster import connected
+    def with_cluster(
+        device: str,
+        scheduler: str | None,
+        memory: int | None,
+        device_memory: int | None,
+        **words: Any,
+    ) -> Any:
+        from geomsae.cli.cluster import connected, named_scheduler
 
-        with connected(scheduler):
-            return command(**words)
+        place = named_scheduler(scheduler)
+        with connected(place) if place else nullcontext():
+            by = {"device": device, "memory": memory, "device_memory": device_memory}
+            return command(by=by, **words)
 
     return with_cluster
 

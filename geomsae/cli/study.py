@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -64,8 +64,7 @@ def study(
     location: str,
     wanted: Wanted,
     precision: str,
-    device: str,
-    memory: int | None,
+    by: dict[str, Any],
 ) -> None:
     """Go the whole way with a selection of your own: convert, histogram, report.
 
@@ -79,8 +78,9 @@ def study(
     from geomsae.sources import find
 
     store = geomsae.open_store(location, create=True)
-    ids = bring([offer for source in sources for offer in find(source, wanted)], store, memory)
-    count_pairs(store, ids, usual_ask(precision=precision), device, memory)
+    offers = [offer for source in sources for offer in find(source, wanted)]
+    ids = bring(offers, store, by["memory"])
+    count_pairs(store, ids, usual_ask(precision=precision), by)
     draw_report(store, precision=precision)
 
 
@@ -100,8 +100,7 @@ def reproduce(
     l0_matched: bool,
     common: float | None,
     precision: str,
-    device: str,
-    memory: int | None,
+    by: dict[str, Any],
     as_json: bool,
 ) -> None:
     """Repeat the published study of Gemma Scope, from the Hub to the report.
@@ -124,8 +123,8 @@ def reproduce(
     if common is not None and not l0_matched:
         raise click.UsageError("--l0 is where layers are compared: give it with --l0-matched")
     store = geomsae.open_store(location, create=True)
-    ids = bring(published_offers(every_l0=l0_matched), store, memory)
-    count_pairs(store, ids, usual_ask(precision=precision), device, memory)
+    ids = bring(published_offers(every_l0=l0_matched), store, by["memory"])
+    count_pairs(store, ids, usual_ask(precision=precision), by)
     table = stored_tail_table(store, THRESHOLD, precision=precision)
     columns = four_columns(table, (100.0 if common is None else common) if l0_matched else None)
     print_table(columns, as_json=as_json, columns=["l0", "canonical_l0", *COLUMNS, "isotropic"])

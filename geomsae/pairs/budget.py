@@ -68,6 +68,12 @@ class Budget:
         Bytes that all processes of a machine hold together, at most.
     all_fit : bool
         Whether a process keeps all panels, so that each is read once.
+    side : int, optional
+        Tiles along a side of the largest super-tile; as is usual by default.
+    device : {"cpu", "gpu"}
+        What multiplies: panels and `held` are of its memory.
+    device_bytes : int
+        Bytes that each process takes from its GPU, at most, beside what CUDA holds there.
     """
 
     threads: int
@@ -75,6 +81,9 @@ class Budget:
     panel_bytes: int
     total: int
     all_fit: bool
+    side: int | None = None
+    device: str = "cpu"
+    device_bytes: int = 0
 
 
 def usual_memory() -> int:
@@ -114,22 +123,20 @@ def plan_budget(job: Job, ask: Ask, memory: int, crew: Crew, other: Job | None =
     """
     jobs = [job] if other is None else [job, other]
     side = max(len(part.rows) for part in plan_of(job, other))
-    run = max(each.run_bytes(ask.precision) for each in jobs)
+    run = max(each.run_bytes(ask.dtype) for each in jobs)
     all_runs = sum(each.runs for each in jobs)
-    itemsize = np.dtype(ask.precision).itemsize
+    itemsize = np.dtype(ask.dtype).itemsize
     product = min(job.n, TILE) * min(jobs[-1].n, TILE) * itemsize
     in_tally = sum(min(side * TILE, each.n) for each in (job, jobs[-1]))
     tallies = in_tally * feature_bytes(ask) + pair_bytes(ask)
     loading = LOADS_AT_ONCE * 2 * max(min(each.n, each.run) for each in jobs) * job.d * 4
-    # Taken in, kept for a resumption, and labelled: three copies of what is said of a feature.
-    features = sum(each.n for each in jobs)
-    gathered = 3 * features * feature_bytes(ask) + 3 * pair_bytes(ask) + 8 * features
+    gathered = gathered_bytes(jobs, ask)
     fewest = 1 if crew.here else crew.threads
     asked_for = 0
     for threads in range(crew.threads, fewest - 1, -1):
         fixed = PROCESS_BYTES + loading + threads * (product + 2 * tallies)
         for held in range(side, 0, -1):
-            runs = min(all_runs, threads * (_runs_held(held, job) + _AHEAD))
+            runs = min(all_runs, threads * (runs_held(held, job) + _AHEAD))
             least = crew.processes * (fixed + runs * run)
             asked_for = least + gathered + (0 if crew.here else PROCESS_BYTES)
             if asked_for <= memory:
@@ -143,16 +150,16 @@ def plan_budget(job: Job, ask: Ask, memory: int, crew: Crew, other: Job | None =
     )
 
 
-def plan_of(job: Job, other: Job | None = None) -> list[SuperTile]:
+def plan_of(job: Job, other: Job | None = None, side: int | None = None) -> list[SuperTile]:
     """The super-tiles of one dictionary, or of the pairs of two."""
-    return plan_triangle(job.n) if other is None else plan_rectangle(job.n, other.n)
+    return plan_triangle(job.n, side) if other is None else plan_rectangle(job.n, other.n, side)
 
 
 _SMALL = 1 << 20
 """What a run of panels holds beside its rows, at most."""
 
 
-def _runs_held(held: int, job: Job) -> int:
+def runs_held(held: int, job: Job) -> int:
     """Runs that so many neighbouring tiles lie in, at most."""
     a_run = job.run // TILE
     return held if a_run == 1 else -(-held // a_run) + 1
@@ -160,13 +167,22 @@ def _runs_held(held: int, job: Job) -> int:
 
 def feature_bytes(ask: Ask) -> int:
     """Bytes of what a tally says about one feature."""
-    partner = 8 + np.dtype(ask.precision).itemsize
+    partner = 8 + np.dtype(ask.dtype).itemsize
     return 4 * len(ask.thresholds) + partner * (ask.neighbours + min(ask.neighbours, 1))
 
 
 def pair_bytes(ask: Ask) -> int:
     """Bytes of the extreme pairs, and of the counts by bin."""
-    return 2 * ask.pairs * (16 + np.dtype(ask.precision).itemsize) + 8 * ask.bins
+    return 2 * ask.pairs * (16 + np.dtype(ask.dtype).itemsize) + 8 * ask.bins
+
+
+def gathered_bytes(jobs: list[Job], ask: Ask) -> int:
+    """Bytes of what is known of all features, where results are gathered.
+
+    Taken in, kept for a resumption, and labelled: three copies of it.
+    """
+    features = sum(each.n for each in jobs)
+    return 3 * features * feature_bytes(ask) + 3 * pair_bytes(ask) + 8 * features
 
 
 def bytes_read(job: Job, budget: Budget, processes: int = 1) -> int:
@@ -178,7 +194,7 @@ def bytes_read(job: Job, budget: Budget, processes: int = 1) -> int:
     row_bytes = job.d * 4
     if budget.all_fit:
         return processes * job.n * row_bytes
-    runs = sum(_runs_read(part, job, budget.held) for part in plan_triangle(job.n))
+    runs = sum(_runs_read(part, job, budget.held) for part in plan_of(job, None, budget.side))
     return runs * job.run * row_bytes
 
 

@@ -8,12 +8,12 @@ from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 
-from geomsae.pairs.panels import Panel
+from geomsae.pairs.kernel import TileRows
 
 LOADS_AT_ONCE = 2
-"""Runs of panels that one process reads at a time: each holds copies of a chunk on the way."""
+"""Runs of panels that processors have read at a time: each holds copies of a chunk on the way."""
 
-Load = Callable[[], list[Panel]]
+Load = Callable[[], list[TileRows]]
 """Makes a run of panels."""
 
 
@@ -21,14 +21,20 @@ class PanelCache:
     """Runs of panels kept in one process by a budget of bytes, each loaded by one thread.
 
     What is in use stays alive whatever the budget; the least recently used goes first.
+
+    Parameters
+    ----------
+    loads : int
+        Runs that are read at a time.
     """
 
-    def __init__(self) -> None:
-        self._held: OrderedDict[Hashable, Future[list[Panel]]] = OrderedDict()
+    def __init__(self, loads: int = LOADS_AT_ONCE) -> None:
+        self._held: OrderedDict[Hashable, Future[list[TileRows]]] = OrderedDict()
         self._lock = threading.Lock()
-        self._loading = threading.Semaphore(LOADS_AT_ONCE)
+        self._loads = loads
+        self._loading = threading.Semaphore(loads)
 
-    def get(self, key: Hashable, load: Load, budget: int) -> list[Panel]:
+    def get(self, key: Hashable, load: Load, budget: int) -> list[TileRows]:
         """The panels under `key`, loaded by the first thread that asks.
 
         Parameters
@@ -60,16 +66,16 @@ class PanelCache:
 
     @cached_property
     def _reader(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(1, "geomsae-reader")
+        return ThreadPoolExecutor(self._loads - 1, "geomsae-reader")
 
-    def _wanted(self, key: Hashable) -> Future[list[Panel]]:
+    def _wanted(self, key: Hashable) -> Future[list[TileRows]]:
         """What holds the panels under `key`, or will."""
         with self._lock:
             future = self._held.setdefault(key, Future())
             self._held.move_to_end(key)
         return future
 
-    def _fill(self, key: Hashable, future: Future[list[Panel]], load: Load, budget: int) -> None:
+    def _fill(self, key: Hashable, future: Future[list[TileRows]], load: Load, budget: int) -> None:
         """Load panels, unless another thread does, or did."""
         with self._lock:
             if future.running() or future.done():

@@ -18,9 +18,12 @@ from geomsae.bins import DEFAULT_BINS
 from geomsae.errors import DecoderError
 from geomsae.features import features
 from geomsae.histogram import histogram
+from geomsae.pairs.budget import Job
 from geomsae.pairs.count import count_super_tile
+from geomsae.pairs.kernel import TileRows, check_device, kernel
 from geomsae.pairs.panels import Panel, make_panel
 from geomsae.pairs.plan import (
+    LARGEST_SIDE,
     TILE,
     SuperTile,
     plan_rectangle,
@@ -29,6 +32,7 @@ from geomsae.pairs.plan import (
     tiles_along,
 )
 from geomsae.pairs.tally import Floors, Tally
+from geomsae.pairs.workers import cluster_client, gpu_here
 
 _ABSORBED_AT_ONCE = 32
 """Tallies that one task takes in: few enough that they do not pile up."""
@@ -43,6 +47,7 @@ def cosine_histogram(
     thresholds: Iterable[float] = (),
     neighbours: int = 0,
     pairs: int = 0,
+    device: str = "auto",
 ) -> xr.Dataset:
     """Histogram of the cosine similarity of pairs of rows, and what else one pass can tell.
 
@@ -59,8 +64,9 @@ def cosine_histogram(
         Another matrix.
     bins : int
         Number of equal bins on [-1, 1], each half-open ``[left, right)`` but for the last.
-    precision : {"float32", "float64"}
-        Arithmetic of the products.
+    precision : {"float32", "float64", "fp16x3", "tf32"}
+        Arithmetic of the products; the last two on a GPU. ``tf32`` does not keep to the accuracy
+        of the others.
     thresholds : iterable of float
         For each feature, count its pairs in the tails at each of these: its degree. Each lies on
         an edge of the bins, in (0, 1).
@@ -68,6 +74,9 @@ def cosine_histogram(
         For each feature, find so many nearest neighbours, and the most opposite one.
     pairs : int
         Find so many of the most similar pairs, and of the most opposite ones.
+    device : {"auto", "cpu", "gpu"}
+        What multiplies, wherever it is computed. By default a GPU if this process has one and is
+        no client of a cluster.
 
     Returns
     -------
@@ -85,6 +94,8 @@ def cosine_histogram(
     ------
     GeomsaeError
         If something cannot be asked, as a threshold that is no edge.
+    DeviceError
+        If there is no such device, or it cannot do the arithmetic.
     DecoderError
         If a matrix has not two dimensions or no real numbers, or the two disagree in theirs; when
         computed, if rows are NaN or infinite.
@@ -124,7 +135,7 @@ def cosine_histogram(
             )
         m = second.shape[0]
         coords = {k: c for k, c in coords.items() if k in other and c.equals(other[k])}
-    graph = _Graph(ask, first, second)
+    graph = _Graph(ask, first, second, _device(device, precision))
     dataset = histogram(
         graph.array("count", (bins,), np.int64),
         graph.array("n_pairs", (), np.int64),
@@ -134,7 +145,16 @@ def cosine_histogram(
     found = features(
         ask, n, m, lambda variable: graph.array(variable.name, variable.shape, variable.dtype)
     )
-    return dataset.merge(found).assign_attrs(precision=precision)
+    return dataset.merge(found).assign_attrs(precision=precision, device=graph.device)
+
+
+def _device(device: str, precision: str) -> str:
+    """What is meant by a device, if it can do the arithmetic."""
+    if device == "auto":
+        device = "gpu" if cluster_client() is None and gpu_here() else "cpu"
+    if device == "cpu" or cluster_client() is None:
+        check_device(device, precision)
+    return device
 
 
 def _matrix(w: Any) -> tuple[Any, dict[Any, xr.DataArray]]:
@@ -162,15 +182,17 @@ class _Graph:
     of its own would take longer than some of them run.
     """
 
-    def __init__(self, ask: Ask, w: Any, v: Any) -> None:
+    def __init__(self, ask: Ask, w: Any, v: Any, device: str) -> None:
+        self.device = device
         self._name = f"cosine-histogram-{uuid.uuid4().hex}"
         self._tasks: dict[Any, Any] = {}
         self._layers: dict[str, Any] = {self._name: self._tasks}
         self._needs: dict[str, set[str]] = {self._name: set()}
         n, m = w.shape[0], None if v is None else v.shape[0]
-        rows = self._panels("rows", w, ask.precision)
-        cols = rows if v is None else self._panels("cols", v, ask.precision)
-        plan = plan_triangle(n) if m is None else plan_rectangle(n, m)
+        rows = self._sides("rows", w, ask)
+        cols = rows if v is None else self._sides("cols", v, ask)
+        side, held, card_bytes = _tasks(ask, w, v, device)
+        plan = plan_triangle(n, side) if m is None else plan_rectangle(n, m, side)
         floors = (self._name, "floors")
         self._tasks[floors] = (Floors.none, ask, n, m)
         whole: Any = None
@@ -180,15 +202,15 @@ class _Graph:
                 parts.append((self._name, "part", number))
                 sides = [rows[tile] for tile in part.rows], [cols[tile] for tile in part.cols]
                 sizes = n, n if m is None else m
-                self._tasks[parts[-1]] = (_count_from, part, *sides, ask, floors, *sizes)
+                how = device, held, card_bytes
+                self._tasks[parts[-1]] = (_count_from, part, *sides, ask, floors, *sizes, *how)
             before, whole = whole, (self._name, "whole", first)
             self._tasks[whole] = (_absorb, before, parts, ask, n, m)
         self._found = (self._name, "found")
-        panels = rows if v is None else rows + cols
-        self._tasks[self._found] = (_found, whole, panels)
+        self._tasks[self._found] = (_found, whole, rows if v is None else rows + cols)
 
-    def _panels(self, side: str, w: Any, precision: str) -> list[Any]:
-        """One panel per tile of rows: the keys of the tasks that make them."""
+    def _sides(self, side: str, w: Any, ask: Ask) -> list[Any]:
+        """The tasks that make a panel of each tile of rows; for a GPU, the rows themselves."""
         if isinstance(w, da.Array):
             w = w.rechunk({0: TILE, 1: -1})
             self._layers.update(w.dask.layers)
@@ -200,7 +222,10 @@ class _Graph:
             blocks = [w[start:stop] for start, stop in spans]
         keys = [(self._name, side, tile) for tile in range(len(blocks))]
         for tile, (key, block) in enumerate(zip(keys, blocks, strict=True)):
-            self._tasks[key] = (make_panel, block, precision, tile * TILE)
+            if self.device == "gpu":
+                self._tasks[key] = (_HostRows, block, tile * TILE)
+            else:
+                self._tasks[key] = (make_panel, block, ask.dtype, tile * TILE)
         return keys
 
     def array(self, name: str, shape: tuple[int, ...], dtype: Any) -> da.Array:
@@ -212,30 +237,69 @@ class _Graph:
         return da.Array(graph, layer, tuple((size,) for size in shape), dtype)
 
 
+def _tasks(ask: Ask, w: Any, v: Any, device: str) -> tuple[int | None, int, int]:
+    """Tiles along a side of a task, those of them that are held, and bytes of a GPU to keep to."""
+    if device == "cpu":
+        return None, LARGEST_SIDE, 0
+    from geomsae.pairs.gpu.budget import plan_card, usual_device_memory
+
+    job, *others = (Job(x.shape[0], x.shape[1], TILE) for x in (w, v) if x is not None)
+    other = others[0] if others else None
+    budget = plan_card(job, ask, usual_device_memory(), other=other)
+    return budget.side, budget.held, budget.device_bytes
+
+
 def _count_from(
     super_tile: SuperTile,
-    rows: list[Panel],
-    cols: list[Panel],
+    rows: list[Panel | _HostRows],
+    cols: list[Panel | _HostRows],
     ask: Ask,
     floors: Floors,
     n: int,
     m: int,
+    device: str,
+    held: int,
+    card_bytes: int,
 ) -> Tally:
-    row_side = _Given(rows, super_tile.rows.start, n)
-    col_side = _Given(cols, super_tile.cols.start, m)
-    return count_super_tile(super_tile, row_side, col_side, ask, floors)
+    mine = kernel(device)
+    mine.keep_within(card_bytes)
+    row_side = _Given(rows, super_tile.rows.start, n, ask.precision)
+    same = super_tile.triangle
+    col_side = row_side if same else _Given(cols, super_tile.cols.start, m, ask.precision)
+    return count_super_tile(super_tile, row_side, col_side, ask, floors, mine, held)
+
+
+@dataclass(frozen=True, slots=True)
+class _HostRows:
+    """Rows of one tile that are brought to a GPU by whoever counts with them."""
+
+    block: Any
+    first: int
+
+    @property
+    def rows(self) -> int:
+        return len(self.block)
+
+    @property
+    def n_directed(self) -> int:
+        return int(np.count_nonzero(np.any(self.block, axis=1)))
 
 
 @dataclass(frozen=True, slots=True)
 class _Given:
     """Some of the rows along one side, in memory already."""
 
-    panels: list[Panel]
+    sides: list[Panel | _HostRows]
     first: int
     n: int
+    precision: str
 
-    def panel(self, tile: int) -> Panel:
-        return self.panels[tile - self.first]
+    def panel(self, tile: int) -> TileRows:
+        """The panel of a tile; on a GPU a new one, which lives as long as it is in use."""
+        side = self.sides[tile - self.first]
+        if isinstance(side, Panel):
+            return side
+        return kernel("gpu").make_panel(side.block, self.precision, side.first)
 
     def ahead(self, tile: int) -> None:
         """Nothing is left to be made ready."""
@@ -249,8 +313,8 @@ def _absorb(whole: Tally | None, parts: list[Tally], ask: Ask, n: int, m: int | 
     return more
 
 
-def _found(whole: Tally, panels: list[Panel]) -> dict[str, Any]:
+def _found(whole: Tally, sides: list[Panel | _HostRows]) -> dict[str, Any]:
     """Every answer, by its name."""
-    excluded = sum(len(panel.directed) - panel.n_directed for panel in panels)
+    excluded = sum(side.rows - side.n_directed for side in sides)
     totals = {"n_pairs": np.int64(whole.n_pairs), "n_excluded": np.int64(excluded)}
     return {"count": whole.count, **totals, **whole.found()}

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
-from geomsae.ask import Ask
+from geomsae.ask import Ask, cosine_error
 from geomsae.errors import ConservationError
-from geomsae.pairs import cpu
-from geomsae.pairs.blas import single_threaded_blas
-from geomsae.pairs.panels import Panel
+from geomsae.pairs.kernel import Kernel, TileRows
 from geomsae.pairs.plan import LARGEST_SIDE, SuperTile, span_rows
+from geomsae.pairs.stopping import check_stop
 from geomsae.pairs.tally import Floors, Tally
 
-MEAN_ERROR = 1e-6
-"""How far the mean cosine of a tile may lie from the one that its rows' sums imply.
-
-A single float32 cosine may be off by 2e-6, by the rule that counts keep to; the errors of a whole
-tile mostly cancel. A lost or doubled tile is far outside."""
+MEAN_ERROR = 0.5
+"""How far the mean cosine of a tile may lie from the one that its rows' sums imply: half of what a
+single cosine may be off. The errors of a whole tile mostly cancel; a lost or doubled one is far
+outside."""
 
 
 class Rows(Protocol):
@@ -28,7 +27,7 @@ class Rows(Protocol):
     def n(self) -> int:
         """How many rows there are in all."""
 
-    def panel(self, tile: int) -> Panel:
+    def panel(self, tile: int) -> TileRows:
         """The panel of a tile."""
 
     def ahead(self, tile: int) -> None:
@@ -41,6 +40,7 @@ def count_super_tile(
     cols: Rows,
     ask: Ask,
     floors: Floors,
+    kernel: Kernel,
     held: int = LARGEST_SIDE,
 ) -> Tally:
     """Count every pair in a super-tile, tile by tile.
@@ -55,6 +55,8 @@ def count_super_tile(
         What is to be found out.
     floors : Floors
         What super-tiles that were counted before have found; raised by what this one finds.
+    kernel : Kernel
+        The device that counts; what lies along the sides is made for it.
     held : int
         Panels of rows to hold at a time; one of the columns is held beside them.
 
@@ -71,8 +73,11 @@ def count_super_tile(
     """
     tally = Tally.empty(ask, span_rows(super_tile.rows, rows.n), span_rows(super_tile.cols, cols.n))
     floors.begin(tally)
-    with single_threaded_blas():
+    implied: list[_Implied] = []
+    with kernel.counting(tally, ask) as counter:
         for block, along in super_tile.walk(held):
+            for tile in block[1:]:
+                rows.ahead(tile)
             panels = {tile: rows.panel(tile) for tile in block}
             for col in along:
                 shared = super_tile.triangle and col in panels
@@ -82,47 +87,62 @@ def count_super_tile(
                 elif col + 1 == along.stop and block.stop < super_tile.rows.stop:
                     rows.ahead(block.stop)
                 for row in block:
+                    check_stop()
                     if shared and row == col:
-                        _add_triangle(tally, right, ask)
+                        counter.add_triangle(right)
+                        implied.append(_triangle(right))
                     elif not super_tile.triangle or col < row:
-                        _add_rectangle(tally, panels[row], right, ask)
+                        counter.add_rectangle(panels[row], right)
+                        implied.append(_rectangle(panels[row], right))
+    for total, tile_of in zip(counter.sums, implied, strict=True):
+        tile_of.check(total, MEAN_ERROR * cosine_error(ask.precision))
+        _account(tally, tile_of)
     _check(tally, ask)
     floors.rise(tally)
     return tally
 
 
-def _add_triangle(tally: Tally, rows: Panel, ask: Ask) -> None:
-    total = cpu.add_triangle(tally, rows, ask)
-    expected = (rows.total @ rows.total - rows.squares) / 2
-    _account(tally, _unordered(len(rows.unit)), _unordered(rows.n_directed))
-    _check_sum(total, float(expected), _unordered(len(rows.unit)), rows, rows)
+@dataclass(frozen=True, slots=True)
+class _Implied:
+    """What the rows and columns of a tile imply about its pairs."""
+
+    pairs: int
+    directed: int
+    total: float
+    first_row: int
+    first_col: int
+
+    def check(self, total: float, error: float) -> None:
+        """Hold what the cosines add up to against it; their mean may be off by so much."""
+        if not abs(total - self.total) <= error * max(self.pairs, 1):
+            raise ConservationError(
+                f"the cosines of rows from {self.first_row:,} with those from {self.first_col:,} "
+                f"add up to {total:.6g} where their sums imply {self.total:.6g}: the result was "
+                "thrown away, check the machine's memory"
+            )
 
 
-def _add_rectangle(tally: Tally, rows: Panel, cols: Panel, ask: Ask) -> None:
-    total = cpu.add_rectangle(tally, rows, cols, ask)
-    pairs = len(rows.unit) * len(cols.unit)
-    _account(tally, pairs, rows.n_directed * cols.n_directed)
-    _check_sum(total, float(rows.total @ cols.total), pairs, rows, cols)
+def _triangle(rows: TileRows) -> _Implied:
+    total = float(rows.total @ rows.total - rows.squares) / 2
+    pairs, directed = _unordered(rows.rows), _unordered(rows.n_directed)
+    return _Implied(pairs, directed, total, rows.first, rows.first)
 
 
-def _account(tally: Tally, pairs: int, directed: int) -> None:
+def _rectangle(rows: TileRows, cols: TileRows) -> _Implied:
+    total = float(rows.total @ cols.total)
+    pairs, directed = rows.rows * cols.rows, rows.n_directed * cols.n_directed
+    return _Implied(pairs, directed, total, rows.first, cols.first)
+
+
+def _account(tally: Tally, tile: _Implied) -> None:
     """Take the pairs of rows without a direction out of the counts again.
 
     Such a row is kept as zeros, so that the grid of tiles does not move: its products are exactly
     0, and leave the bin of 0.
     """
-    tally.count[tally.count.size // 2] -= pairs - directed
-    tally.covered += pairs
-    tally.n_pairs += directed
-
-
-def _check_sum(total: float, expected: float, pairs: int, rows: Panel, cols: Panel) -> None:
-    if not abs(total - expected) <= MEAN_ERROR * max(pairs, 1):
-        raise ConservationError(
-            f"the cosines of rows from {rows.first:,} with those from {cols.first:,} add up to "
-            f"{total:.6g} where their sums imply {expected:.6g}: the result was thrown away, check "
-            "the machine's memory"
-        )
+    tally.count[tally.count.size // 2] -= tile.pairs - tile.directed
+    tally.covered += tile.pairs
+    tally.n_pairs += tile.directed
 
 
 def _check(tally: Tally, ask: Ask) -> None:

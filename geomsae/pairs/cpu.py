@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,10 +13,12 @@ from numpy.typing import NDArray
 from geomsae.ask import Ask
 from geomsae.memory import empty
 from geomsae.pairs.best import offer_pair, offer_partner
-from geomsae.pairs.blas import gram, product
+from geomsae.pairs.blas import gram, product, single_threaded_blas
 from geomsae.pairs.compiled import compiled
-from geomsae.pairs.panels import Panel
+from geomsae.pairs.panels import Panel, make_panel
 from geomsae.pairs.tally import Tally
+
+__all__ = ["add_rectangle", "add_triangle", "counting", "forget", "keep_within", "make_panel"]
 
 _APART = 4
 """Neighbouring values that are counted apart from each other."""
@@ -26,6 +30,46 @@ _STRETCH = 8 * _GLANCE
 """Values after which it is asked anew what would be worth it."""
 
 _local = threading.local()
+
+
+@contextmanager
+def counting(tally: Tally, ask: Ask) -> Iterator[CpuCounter]:
+    """Count into a tally on the thread that asks; see `geomsae.pairs.kernel.Counter`."""
+    with single_threaded_blas():
+        yield CpuCounter(tally, ask)
+
+
+def keep_within(nbytes: int) -> None:
+    """Do nothing: what a processor holds is its process's, and planned with the rest."""
+
+
+def forget() -> None:
+    """Do nothing: a thread's buffer ends with the thread."""
+
+
+class CpuCounter:
+    """Takes tiles of pairs into a tally, one after another.
+
+    Parameters
+    ----------
+    tally : Tally
+        Of a super-tile that the tiles lie in.
+    ask : Ask
+        What the tally was made for.
+    """
+
+    def __init__(self, tally: Tally, ask: Ask) -> None:
+        self._tally = tally
+        self._ask = ask
+        self.sums: list[float] = []
+
+    def add_rectangle(self, rows: Panel, cols: Panel) -> None:
+        """Take in every pair of a row and a column."""
+        self.sums.append(add_rectangle(self._tally, rows, cols, self._ask))
+
+    def add_triangle(self, rows: Panel) -> None:
+        """Take in every unordered pair among some rows."""
+        self.sums.append(add_triangle(self._tally, rows, self._ask))
 
 
 def add_rectangle(tally: Tally, rows: Panel, cols: Panel, ask: Ask) -> float:

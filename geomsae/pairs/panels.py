@@ -38,6 +38,11 @@ class Panel:
     squares: float
 
     @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return len(self.unit)
+
+    @property
     def n_directed(self) -> int:
         """Rows that have a direction."""
         return int(np.count_nonzero(self.directed))
@@ -75,11 +80,16 @@ def make_panel(block: Any, precision: str, first_row: int = 0, *, overwrite: boo
     total = np.zeros(rows.shape[1])
     n_bad, first_bad, squares = _normalise(rows, unit, directed, total)
     if n_bad:
-        raise DecoderError(
-            f"{n_bad:,} of the rows from {first_row:,} to {first_row + len(rows) - 1:,} are NaN or "
-            f"infinite (the first: row {first_row + first_bad}): they have no direction"
-        )
+        raise not_finite(n_bad, first_bad, first_row, len(rows))
     return Panel(first_row, unit, directed, total, squares)
+
+
+def not_finite(n_bad: int, first_bad: int, first_row: int, n: int) -> DecoderError:
+    """The error that says which of `n` rows are NaN or infinite."""
+    return DecoderError(
+        f"{n_bad:,} of the rows from {first_row:,} to {first_row + n - 1:,} are NaN or "
+        f"infinite (the first: row {first_row + first_bad}): they have no direction"
+    )
 
 
 @compiled

@@ -13,7 +13,7 @@ TILE = 2048
 """Rows and columns of a tile."""
 
 LARGEST_SIDE = 8
-"""Tiles along a side of the largest super-tile."""
+"""Tiles along a side of the largest super-tile that processors are given."""
 
 _TASKS_A_SIDE = 16
 
@@ -70,33 +70,41 @@ def span_rows(tiles: range, n: int) -> range:
     return range(tiles.start * TILE, min(tiles.stop * TILE, n))
 
 
-def plan_triangle(n: int) -> list[SuperTile]:
+def plan_triangle(n: int, side: int | None = None) -> list[SuperTile]:
     """Cover each unordered pair of `n` rows once.
 
     Large super-tiles come first, so that the last ones to finish are small.
+
+    Parameters
+    ----------
+    n : int
+        Rows.
+    side : int, optional
+        Tiles along a side of the largest super-tile; what suits processors by default.
 
     Examples
     --------
     >>> [sorted(s.tiles()) for s in plan_triangle(4096)]
     [[(1, 0)], [(0, 0)], [(1, 1)]]
     """
-    spans = _spans(tiles_along(n))
+    spans = _spans(tiles_along(n), side)
     below = [SuperTile(rows, cols, False) for i, rows in enumerate(spans) for cols in spans[:i]]
     return below + [SuperTile(span, span, True) for span in spans]
 
 
-def plan_rectangle(n: int, m: int) -> list[SuperTile]:
-    """Cover each pair of one of `n` rows and one of `m` others once."""
+def plan_rectangle(n: int, m: int, side: int | None = None) -> list[SuperTile]:
+    """Cover each pair of one of `n` rows and one of `m` others once; see `plan_triangle`."""
     return [
         SuperTile(rows, cols, False)
-        for rows in _spans(tiles_along(n))
-        for cols in _spans(tiles_along(m))
+        for rows in _spans(tiles_along(n), side)
+        for cols in _spans(tiles_along(m), side)
     ]
 
 
-def _spans(tiles: int) -> list[range]:
-    """Cut a side into super-tiles, the same way whatever the machine."""
-    side = min(max(1, tiles // _TASKS_A_SIDE), LARGEST_SIDE)
+def _spans(tiles: int, side: int | None) -> list[range]:
+    """Cut a side into super-tiles."""
+    if side is None:
+        side = min(max(1, tiles // _TASKS_A_SIDE), LARGEST_SIDE)
     return [range(first, min(first + side, tiles)) for first in range(0, tiles, side)]
 
 

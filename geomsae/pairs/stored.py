@@ -6,18 +6,20 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import zarr
-
 from geomsae.ask import Ask
 from geomsae.pairs.cache import PanelCache
 from geomsae.pairs.count import count_super_tile
-from geomsae.pairs.panels import Panel, make_panel
+from geomsae.pairs.kernel import TileRows, kernel
 from geomsae.pairs.plan import TILE, SuperTile
 from geomsae.pairs.tally import Floors, Tally
+from geomsae.store.guard import open_array
 from geomsae.store.hierarchy import Hierarchy
 from geomsae.store.rows import read_rows
 
-_cache = PanelCache()
+CARD_LOADS = 4
+"""Runs that are read at a time for a GPU, which would wait for a single reader."""
+
+_caches = {"cpu": PanelCache(), "gpu": PanelCache(CARD_LOADS)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,10 @@ class StoredDecoder:
         What its unit rows are rounded to.
     budget : int
         Bytes of panels that a process keeps.
+    device : {"cpu", "gpu"}
+        Where it keeps them.
+    device_bytes : int
+        Bytes that a process may hold on its GPU.
     """
 
     location: str
@@ -49,29 +55,35 @@ class StoredDecoder:
     run: int
     precision: str
     budget: int
+    device: str = "cpu"
+    device_bytes: int = 0
 
-    def panel(self, tile: int) -> Panel:
+    def panel(self, tile: int) -> TileRows:
         """The normalised rows of one tile."""
         run, key = self._run_of(tile)
-        return _cache.get(key, lambda: self._load(run), self.budget)[tile - run // TILE]
+        return _caches[self.device].get(key, lambda: self._load(run), self.budget)[
+            tile - run // TILE
+        ]
 
     def ahead(self, tile: int) -> None:
         """Have the rows of a tile read that is asked for next."""
         run, key = self._run_of(tile)
-        _cache.ahead(key, lambda: self._load(run), self.budget)
+        _caches[self.device].ahead(key, lambda: self._load(run), self.budget)
 
     def _run_of(self, tile: int) -> tuple[int, tuple[str, ...]]:
         """The first row of the run that a tile lies in, and what tells that run from all others."""
         first = tile * TILE // self.run * self.run
-        return first, (self.location, self.id, self.sha256, self.precision, str(first))
+        whose = self.location, self.id, self.sha256
+        return first, (*whose, self.device, self.precision, str(first))
 
-    def _load(self, first: int) -> list[Panel]:
+    def _load(self, first: int) -> list[TileRows]:
         """The panels of all tiles that share a run."""
         weights = _open(self.location, self.id)
         block = read_rows(weights, first, min(self.run, self.n - first))
         mine = block.flags.writeable
+        make = kernel(self.device).make_panel
         return [
-            make_panel(block[start : start + TILE], self.precision, first + start, overwrite=mine)
+            make(block[start : start + TILE], self.precision, first + start, overwrite=mine)
             for start in range(0, len(block), TILE)
         ]
 
@@ -100,22 +112,26 @@ def count_stored(
         What will be counted next, so that its first rows are read meanwhile.
     """
     others = rows if cols is None else cols
+    mine = kernel(rows.device)
+    mine.keep_within(rows.device_bytes)
     if then is not None:
         rows.ahead(then.rows.start)
         others.ahead(then.cols.start)
-    return count_super_tile(super_tile, rows, others, ask, _floors(rows, cols, ask), held)
+    return count_super_tile(super_tile, rows, others, ask, _floors(rows, cols, ask), mine, held)
 
 
-def forget() -> None:
-    """Let go of the panels and files that this process keeps."""
-    _cache.clear()
+def forget(device: str) -> None:
+    """Let go of the panels and files that this process keeps, and of what a device holds for it."""
+    _caches[device].clear()
     _open.cache_clear()
     _floors.cache_clear()
+    kernel(device).forget()
 
 
 @lru_cache(maxsize=8)
 def _open(location: str, id: str) -> Any:
-    return zarr.open_array(Hierarchy(location).zarr_store(), path=f"{id}/W_dec", mode="r")
+    hierarchy = Hierarchy(location)
+    return open_array(hierarchy, id, "W_dec", hierarchy.attributes(id) or {})
 
 
 @lru_cache(maxsize=1)

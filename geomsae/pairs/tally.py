@@ -38,9 +38,9 @@ class Floors:
     @classmethod
     def none(cls, ask: Ask, n: int, m: int | None = None) -> Floors:
         """Anything may still be among the best."""
-        rows = np.full((2, n if ask.neighbours else 0), -np.inf, ask.precision)
+        rows = np.full((2, n if ask.neighbours else 0), -np.inf, ask.dtype)
         cols = rows if m is None else np.full((2, m if ask.neighbours else 0), -np.inf, rows.dtype)
-        return cls((rows, cols), np.full(2, -np.inf, ask.precision))
+        return cls((rows, cols), np.full(2, -np.inf, ask.dtype))
 
     def begin(self, tally: Tally) -> None:
         """Fill the lists of an empty tally with nobodies that are just not good enough."""
@@ -97,9 +97,9 @@ class Side:
         return cls(
             first,
             np.zeros((len(ask.thresholds), n), np.int32),
-            np.full(near, -np.inf, ask.precision),
+            np.full(near, -np.inf, ask.dtype),
             np.full(near, -1, np.int64),
-            np.full(far, -np.inf, ask.precision),
+            np.full(far, -np.inf, ask.dtype),
             np.full(far, -1, np.int64),
         )
 
@@ -143,7 +143,7 @@ class Extremes:
     def empty(cls, ask: Ask) -> Extremes:
         """No pairs yet."""
         return cls(
-            np.full((2, ask.pairs), -np.inf, ask.precision),
+            np.full((2, ask.pairs), -np.inf, ask.dtype),
             np.full((2, ask.pairs, 2), -1, np.int64),
             np.zeros(2, np.int64),
         )

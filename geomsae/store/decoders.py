@@ -21,8 +21,10 @@ import geomsae
 from geomsae.dictionary import LABELS, SIZES, Dictionary
 from geomsae.errors import DecoderError, LinkError, StoreError
 from geomsae.sources import Decoder
+from geomsae.store.guard import open_array, read_array, seal
 from geomsae.store.hierarchy import Hierarchy
 from geomsae.store.layout import COMPLETE, KIND, chunk_rows, create_array
+from geomsae.store.locks import OnWait, in_silence
 
 _AT_ONCE = 1 << 17
 """Elements of rows that are widened to float64 at a time: they stay in the processor's cache."""
@@ -35,7 +37,9 @@ Progress = Callable[[float], object]
 """Told what share of a decoder was just dealt with."""
 
 
-def write_decoder(hierarchy: Hierarchy, decoder: Decoder, progress: Progress) -> dict[str, Any]:
+def write_decoder(
+    hierarchy: Hierarchy, decoder: Decoder, progress: Progress, on_wait: OnWait = in_silence
+) -> dict[str, Any]:
     """Stream a decoder into the store, where it appears whole or not at all.
 
     Parameters
@@ -46,6 +50,8 @@ def write_decoder(hierarchy: Hierarchy, decoder: Decoder, progress: Progress) ->
         What to write. Its rows are kept as published: float32, not normalised.
     progress : callable
         Told the share of the rows that each block is.
+    on_wait : callable
+        Told who is writing the same decoder, if somebody is; to raise is to go away instead.
 
     Returns
     -------
@@ -56,10 +62,14 @@ def write_decoder(hierarchy: Hierarchy, decoder: Decoder, progress: Progress) ->
     ------
     DecoderError
         If rows are NaN or infinite; the sentence gives their number.
+    TakenError
+        If another run wrote it meanwhile.
     """
     id = decoder.labels.id
     n_features, d_model = decoder.shape
-    with hierarchy.staging(_source(decoder) if decoder.remote else "") as stage:
+    source = _source(decoder) if decoder.remote else ""
+    with hierarchy.staging(source, what=f"converts {id}", on_wait=on_wait) as stage:
+        hierarchy.check_free(id)
         target = zarr.storage.LocalStore(stage)
         weights = _weights(stage, decoder)
         folder = stage / id / "W_dec"
@@ -87,7 +97,7 @@ def write_decoder(hierarchy: Hierarchy, decoder: Decoder, progress: Progress) ->
             {"long_name": "Euclidean norm of each decoder row"},
         )
         norms[:] = account.norm
-        attributes = {
+        known = {
             KIND: "decoder",
             **decoder.labels.to_json(),
             "n_features": n_features,
@@ -98,8 +108,8 @@ def write_decoder(hierarchy: Hierarchy, decoder: Decoder, progress: Progress) ->
             "version": geomsae.__version__,
             "status": COMPLETE,
         }
-        zarr.open_group(target, path=id, mode="r+").update_attributes(attributes)
-        hierarchy.commit(stage)
+        attributes = seal(target, id, known, ("W_dec", "norm"))
+        hierarchy.commit(stage, on_wait=on_wait)
     return attributes
 
 
@@ -193,6 +203,8 @@ def read_decoder(hierarchy: Hierarchy, id: str, attributes: dict[str, Any]) -> x
     DataArray, dims (feature, d_model), float32
         Nothing is read before it is computed.
     """
+    for name in ("W_dec", "norm"):
+        open_array(hierarchy, id, name, attributes)  # which refuses what is damaged
     opened = xr.open_zarr(
         hierarchy.zarr_store(), group=id, chunks={}, consolidated=False, decode_cf=False
     )
@@ -205,9 +217,9 @@ def read_decoder(hierarchy: Hierarchy, id: str, attributes: dict[str, Any]) -> x
     return decoder
 
 
-def read_norms(hierarchy: Hierarchy, id: str) -> NDArray[np.float64]:
+def read_norms(hierarchy: Hierarchy, id: str, attributes: dict[str, Any]) -> NDArray[np.float64]:
     """Euclidean norms of the rows of the decoder at `id`, shape (feature,), float64."""
-    return np.asarray(zarr.open_array(hierarchy.zarr_store(), path=f"{id}/norm", mode="r")[:])
+    return read_array(hierarchy, id, "norm", attributes)
 
 
 def row_norms(block: NDArray[np.float32]) -> NDArray[np.float64]:

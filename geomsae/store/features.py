@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import xarray as xr
 import zarr
 
 import geomsae
 from geomsae.ask import Ask
 from geomsae.errors import StoreError
+from geomsae.store.guard import damaged, finished, open_array, read_values, seal
 from geomsae.store.hierarchy import Hierarchy
 from geomsae.store.histograms import checksum
 from geomsae.store.layout import COMPLETE, KIND, features_path, write_variables
@@ -41,27 +41,26 @@ def write_features(
         target = zarr.storage.LocalStore(stage)
         write_variables(target, path, dataset.variables)
         sums = {str(name): checksum(var.values) for name, var in dataset.variables.items()}
-        zarr.open_group(target, path=path, mode="r+").update_attributes(
-            {
-                KIND: "features",
-                "bins": ask.bins,
-                "precision": ask.precision,
-                "thresholds": list(ask.thresholds),
-                "neighbours": ask.neighbours,
-                "pairs": ask.pairs,
-                "array_sha256": sums,
-                **made,
-                "version": geomsae.__version__,
-                "status": COMPLETE,
-            }
-        )
+        attributes = {
+            KIND: "features",
+            "bins": ask.bins,
+            "precision": ask.precision,
+            "thresholds": list(ask.thresholds),
+            "neighbours": ask.neighbours,
+            "pairs": ask.pairs,
+            "array_sha256": sums,
+            **made,
+            "version": geomsae.__version__,
+            "status": COMPLETE,
+        }
+        seal(target, path, attributes, sums)
         hierarchy.commit(stage, replaced=path)
 
 
 def asked_before(hierarchy: Hierarchy, id: str, bins: int, precision: str) -> Ask | None:
     """What the features that are kept were asked; None where none are."""
-    known = hierarchy.attributes(features_path(id, bins, precision))
-    if known is None or known.get("status") != COMPLETE:
+    known = finished(hierarchy, features_path(id, bins, precision))
+    if known is None:
         return None
     return Ask(bins, precision, tuple(known["thresholds"]), known["neighbours"], known["pairs"])
 
@@ -88,34 +87,23 @@ def read_features(
         If nothing is kept, or it is not what was written.
     """
     path = features_path(id, bins, precision)
-    known: dict[str, Any] = hierarchy.attributes(path) or {}
-    if known.get("status") != COMPLETE:
+    known = finished(hierarchy, path)
+    if known is None:
         raise StoreError(
             f"the store {hierarchy.location} knows nothing about the features of {id} with "
             f"{bins:,} bins and {precision}: count its pairs with 'geomsae histogram'"
         )
-    group = zarr.open_group(hierarchy.zarr_store(), path=path, mode="r")
-    arrays: dict[str, Any] = {}
-    for name in known["array_sha256"]:
-        try:
-            arrays[name] = group[name]
-        except KeyError as error:
-            raise _changed(hierarchy, id, path, name) from error
+    arrays: dict[str, Any] = {
+        name: open_array(hierarchy, path, name, known) for name in known["array_sha256"]
+    }
     chosen = {n for n, array in arrays.items() if set(dims) <= set(array.metadata.dimension_names)}
     coords = {dim for name in chosen for dim in arrays[name].metadata.dimension_names}
     found: dict[str, tuple[Any, ...]] = {}
     for name in arrays:
         if name in chosen | coords:
-            values = np.asarray(arrays[name][...])
+            values = read_values(hierarchy, path, arrays[name])
             if checksum(values) != known["array_sha256"][name]:
-                raise _changed(hierarchy, id, path, name)
+                raise damaged(hierarchy, path, f"{name} is not what was written")
             attributes = dict(arrays[name].attrs)
             found[name] = (arrays[name].metadata.dimension_names, values, attributes)
     return xr.Dataset(found, attrs=known)
-
-
-def _changed(hierarchy: Hierarchy, id: str, path: str, name: str) -> StoreError:
-    return StoreError(
-        f"{name} of {id} is not what was written: move {hierarchy.location}/{path} away and "
-        "compute it again"
-    )

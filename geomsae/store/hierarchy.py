@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import fcntl
 import hashlib
 import json
 import os
-import shutil
-import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import Any
 
-import fsspec
 import zarr
 from fsspec.implementations.local import LocalFileSystem
 
 from geomsae.dictionary import RESULTS
-from geomsae.errors import LinkError, StoreError, TakenError
+from geomsae.errors import LinkError, StoreError, TakenError, UnreachableError
+from geomsae.store.claims import Claims
+from geomsae.store.elsewhere import Elsewhere, answering, check_writable, exists, reach
 from geomsae.store.layout import COMPLETE, FORMAT, KIND
+from geomsae.store.locks import Holder, OnWait, held, in_silence
+from geomsae.store.staging import KEPT, METADATA, cache_folder, folder, remove_abandoned, take_in
+from geomsae.store.upload import Upload, finished_group
 
-_METADATA = "zarr.json"
+_OR = "; if it was one, 'geomsae verify --repair' mends it"
+"""What else a folder may be that does not say that it is a store."""
 
-_REPLACED = "_replaced"
-
-_KEPT = "kept-"
-_KEPT_SECONDS = 7 * 24 * 3600
+_WALKERS = 16
+"""Groups that are looked at at a time where every look has far to go."""
 
 
 class Hierarchy:
@@ -49,10 +49,7 @@ class Hierarchy:
 
     def __init__(self, location: str | Path, *, create: bool = False) -> None:
         self.location = str(location)
-        try:
-            self.fs, self.root = fsspec.core.url_to_fs(os.path.expanduser(self.location))
-        except (ImportError, ValueError) as error:
-            raise StoreError(f"no store can be opened at {self.location}: {error}") from error
+        self.fs, self.root = reach(os.path.expanduser(self.location))
         self.is_local = isinstance(self.fs, LocalFileSystem)
         self._check(create)
 
@@ -62,21 +59,24 @@ class Hierarchy:
         return str(self.root) if self.is_local else self.location
 
     def _check(self, create: bool) -> None:
-        if not self.fs.exists(self.root):
+        if not exists(self.fs, self.root, self.location):
             if create:
                 return
             raise StoreError(
                 f"there is no store at {self.location}: 'geomsae convert' makes one, "
                 "--store names another"
             )
-        if not self.fs.isdir(self.root):
-            raise StoreError(f"{self.location} is a file, not a store")
+        with answering(self.location):
+            if not self.fs.isdir(self.root):
+                raise StoreError(f"{self.location} is a file, not a store")
         attributes = self.attributes("")
         if attributes is None:
-            if self.fs.ls(self.root, detail=False):
-                raise StoreError(f"{self.location} is a folder of something else, not a store")
+            if self._entries(""):
+                raise StoreError(f"{self.location} is a folder of something else, not a store{_OR}")
         elif attributes.get(KIND) != "store":
-            raise StoreError(f"{self.location} is a Zarr hierarchy, but not a store of geomsae")
+            raise StoreError(
+                f"{self.location} is a Zarr hierarchy, but not a store of geomsae{_OR}"
+            )
         elif attributes.get("format", 0) > FORMAT:
             raise StoreError(
                 f"{self.location} has format {attributes['format']}, and this geomsae reads up to "
@@ -87,52 +87,76 @@ class Hierarchy:
         """The hierarchy as a read-only Zarr store."""
         if self.is_local:
             return zarr.storage.LocalStore(self.root, read_only=True)
-        return zarr.storage.FsspecStore.from_url(self.location, read_only=True)
+        return Elsewhere.at(self.location)
 
     def attributes(self, path: str) -> dict[str, Any] | None:
         """The attributes of the group at `path`; None where there is no group."""
         try:
-            metadata = json.loads(self.fs.cat_file(self._at(path, _METADATA)))
+            with answering(self.location):
+                content = self.fs.cat_file(self._at(path, METADATA))
         except FileNotFoundError:
             return None
-        except ValueError as error:
+        try:
+            metadata = json.loads(content)
+            if metadata["node_type"] != "group":
+                return None
+            found: dict[str, Any] = {**metadata.get("attributes", {})}
+        except (ValueError, TypeError, KeyError) as error:
             raise StoreError(
-                f"{self._at(path, _METADATA)} is damaged: move {self._at(path)} away, "
+                f"{self._at(path, METADATA)} is damaged: 'geomsae verify --repair' sets it aside, "
                 "then convert or compute it again"
             ) from error
-        if metadata.get("node_type") != "group":
-            return None
-        found: dict[str, Any] = metadata.get("attributes", {})
         return found
 
     def groups(self, path: str) -> Iterator[str]:
         """Names of the folders directly below the group at `path`, sorted."""
-        with contextlib.suppress(FileNotFoundError):
-            for entry in sorted(self.fs.ls(self._at(path), detail=True), key=lambda e: e["name"]):
-                if entry["type"] == "directory":
-                    yield PurePosixPath(entry["name"]).name
+        for entry in sorted(self._entries(path), key=lambda entry: str(entry["name"])):
+            if entry["type"] == "directory":
+                yield PurePosixPath(entry["name"]).name
 
     def complete(self, kind: str, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
         """Every finished group of a kind at or below `path`, with its attributes.
 
         Arrays are not looked into, nor are results when decoders are asked for.
         """
-        attributes = self.attributes(path)
-        if attributes is None:
-            return
-        if attributes.get(KIND) == kind and attributes.get("status") == COMPLETE:
-            yield path, attributes
-        for name in self.groups(path):
-            if kind != "decoder" or name != RESULTS:
-                yield from self.complete(kind, f"{path}/{name}" if path else name)
+        level = [path]
+        with ThreadPoolExecutor(_WALKERS) as pool:
+            several = map if self.is_local else pool.map
+            while level:
+                below = []
+                for at, attributes, names in several(self._look, level):
+                    if attributes.get(KIND) == kind and attributes.get("status") == COMPLETE:
+                        yield at, attributes
+                    if kind == "decoder":
+                        names = [name for name in names if name != RESULTS]
+                    below += [f"{at}/{name}" if at else name for name in names]
+                level = below
 
-    @contextlib.contextmanager
+    @property
+    def work(self) -> Path:
+        """The local folder of unfinished work and locks: beside the store, or in the user's cache.
+
+        What there was for a store elsewhere is found again by its address.
+        """
+        if self.is_local:
+            return Path(f"{self._at()}-work")
+        return cache_folder() / f"{_digest(self.address)}-work"
+
+    @contextmanager
     def staging(
         self,
         source: str = "",
-        keep_after: tuple[type[BaseException], ...] = (KeyboardInterrupt, LinkError),
+        keep_after: tuple[type[BaseException], ...] = (
+            KeyboardInterrupt,
+            LinkError,
+            UnreachableError,
+        ),
+        *,
+        what: str = "",
+        on_wait: OnWait = in_silence,
+        shared: bool = True,
     ) -> Iterator[Path]:
-        """A folder beside the hierarchy to build groups in; `commit` moves them, all or nothing.
+        """A local folder to build groups in; `commit` brings them into the store, all or nothing.
 
         What a killed process left there is removed by the next one.
 
@@ -140,128 +164,124 @@ class Hierarchy:
         ----------
         source : str
             What is built, if it is worth to be gone on with: then the folder of an interrupted run
-            is found again as it was, within a week.
+            is found again as it was, within a week, and no two runs have it at once.
         keep_after : tuple of exceptions
             What counts as an interruption.
+        what : str
+            What is done here, for others who would do the same: ``counts gpt/pt/layer_0``.
+        on_wait : callable
+            Told who is at it already, if somebody is; to raise is to go away instead.
+        shared : bool
+            Whether it is for the store, so that it must be possible to write there, and no other
+            machine should do the same.
         """
-        if not self.is_local:
-            raise StoreError(f"{self.location} can only be read: write to a local store")
-        work = Path(f"{self.root.rstrip('/')}-work")
-        _remove_abandoned(work)
-        name = hashlib.sha256(source.encode()).hexdigest()[:32] if source else uuid.uuid4().hex
-        stage = work / f"{_KEPT if source else ''}{name}"
-        try:
-            with _held(stage.with_suffix(".lock")):
-                keep = False
-                try:
-                    stage.mkdir(exist_ok=bool(source))
-                    os.utime(stage)
-                    yield stage
-                except keep_after:
-                    keep = bool(source)
-                    raise
-                finally:
-                    if not keep:
-                        shutil.rmtree(stage, ignore_errors=True)
-        finally:
-            with contextlib.suppress(OSError):
-                work.rmdir()  # empty, unless another process works here
+        if shared and not self.is_local:
+            check_writable(self.fs, self.root, self.location)
+        remove_abandoned(self.work)
+        name = f"{KEPT}{_digest(source)}" if source else uuid.uuid4().hex
+        everywhere = shared and bool(source)
+        with (
+            self._alone(name, what, on_wait, everywhere=everywhere),
+            folder(self.work / name, keep_after) as stage,
+        ):
+            yield stage
 
-    def commit(self, stage: Path, replaced: str = "") -> None:
-        """Move everything in `stage` into the hierarchy.
+    def commit(self, stage: Path, replaced: str = "", on_wait: OnWait = in_silence) -> None:
+        """Bring everything in `stage` into the hierarchy: one finished group.
 
         Parameters
         ----------
         stage : Path
             As `staging` gave it.
         replaced : str
-            A group that makes room first, if it is there: between the two moves there is none.
+            A group that makes room first, if it is there: for a moment there is none.
+        on_wait : callable
+            Told who is bringing the same group, if somebody is.
 
         Raises
         ------
         TakenError
-            If one of its arrays is there already; then nothing of that dictionary is moved.
+            If the group is there already; then nothing of it is brought.
         """
-        root = Path(self.root)
-        if not (root / _METADATA).exists():
-            root.mkdir(parents=True, exist_ok=True)
-            attributes = {KIND: "store", "format": FORMAT}
-            metadata = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
-            _replace(root / _METADATA, json.dumps(metadata, indent=2), stage)
-        if replaced and (root / replaced).exists():
-            (root / replaced).rename(stage / _REPLACED)
-        for child in sorted(path for path in stage.iterdir() if path.is_dir()):
-            if child.name != _REPLACED:
-                _graft(child, root / child.name)
+        metadata = {
+            "zarr_format": 3,
+            "node_type": "group",
+            "attributes": {KIND: "store", "format": FORMAT},
+        }
+        root = json.dumps(metadata, indent=2).encode()
+        if self.is_local:
+            _make(Path(self.root) / METADATA, root, stage)
+            take_in(stage, Path(self.root), replaced)
+            return
+        upload = Upload(self.fs, self._at(), self.location)
+        path = finished_group(stage)
+        name = f"{KEPT}{_digest(f'write {path}')}"
+        with self._alone(name, f"writes {path}", on_wait, everywhere=True) as still_mine:
+            if path != replaced:
+                self.check_free(path)
+            upload.create(METADATA, root)
+            upload.bring(stage, path, still_mine, replace=path == replaced)
+
+    def check_free(self, path: str) -> None:
+        """Refuse to make a group that is finished already.
+
+        Raises
+        ------
+        TakenError
+            If it is.
+        """
+        there = self.attributes(path)
+        if there and there.get("status") == COMPLETE:
+            raise TakenError(f"{path} is there already: another run was first")
+
+    @contextmanager
+    def _alone(
+        self, name: str, what: str, on_wait: OnWait, *, everywhere: bool
+    ) -> Iterator[Callable[[], bool]]:
+        """Be the only one at something: on this machine, or wherever the store is reached from.
+
+        Yields
+        ------
+        callable
+            Whether that is still so.
+        """
+        me = Holder.me(what)
+        try:
+            with held(self.work / f"{name}.lock", me, on_wait) as dead:
+                if self.is_local or not everywhere:
+                    yield lambda: True
+                    return
+                claims = Claims(self.fs, f"{self._at()}-work", self.location)
+                with claims.held(name, me, on_wait, dead) as still_mine:
+                    yield still_mine
+        finally:
+            with suppress(OSError):
+                self.work.rmdir()  # empty, unless another process works here
+
+    def _look(self, path: str) -> tuple[str, dict[str, Any], list[str]]:
+        """A path with the attributes of its group and the folders in it; nothing if it is none."""
+        attributes = self.attributes(path)
+        return path, attributes or {}, [] if attributes is None else list(self.groups(path))
+
+    def _entries(self, path: str) -> list[dict[str, Any]]:
+        with answering(self.location), suppress(FileNotFoundError):
+            return list(self.fs.ls(self._at(path), detail=True))
+        return []
 
     def _at(self, *parts: str) -> str:
         return "/".join([self.root.rstrip("/"), *(part for part in parts if part)])
 
 
-def _graft(source: Path, target: Path) -> None:
-    """Move a subtree of groups under a target that may be there in part.
+def _digest(words: str) -> str:
+    """A name for what has too many words for one."""
+    return hashlib.sha256(words.encode()).hexdigest()[:32]
 
-    The highest folder that is new is renamed as a whole, so that everything below it appears at
-    once; where a group is there already, its metadata is replaced last.
-    """
-    try:
-        source.rename(target)
+
+def _make(path: Path, content: bytes, stage: Path) -> None:
+    """Write a file that is not there, at once."""
+    if path.exists():
         return
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-    metadata = json.loads((source / _METADATA).read_text())
-    if metadata["node_type"] == "array":
-        raise TakenError(f"{target} is there already: another run was first")
-    for child in sorted(path for path in source.iterdir() if path.is_dir()):
-        _graft(child, target / child.name)
-    if metadata.get("attributes"):
-        (source / _METADATA).replace(target / _METADATA)
-
-
-def _replace(path: Path, text: str, stage: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     written = stage / f"{path.name}.new"
-    written.write_text(text)
+    written.write_bytes(content)
     written.replace(path)
-
-
-@contextlib.contextmanager
-def _held(lock: Path) -> Iterator[None]:
-    """Hold a lock file, which is removed at the end; the kernel lets go of it on any death."""
-    while True:
-        with contextlib.ExitStack() as opened:
-            try:
-                lock.parent.mkdir(parents=True, exist_ok=True)
-                file = opened.enter_context(lock.open("w"))
-            except (FileExistsError, FileNotFoundError):
-                if lock.parent.is_file():
-                    raise
-                continue  # another thread or process just removed the empty folder
-            fcntl.flock(file, fcntl.LOCK_EX)
-            if _is_at(lock, file):
-                opened.callback(lock.unlink, missing_ok=True)
-                yield
-                return
-
-
-def _is_at(path: Path, file: IO[str]) -> bool:
-    """Whether an open file is still there: who held it may have removed it meanwhile."""
-    try:
-        return os.fstat(file.fileno()).st_ino == path.stat().st_ino
-    except FileNotFoundError:
-        return False
-
-
-def _remove_abandoned(work: Path) -> None:
-    """Remove the folders whose process is gone, but for what another run may go on with."""
-    for lock in work.glob("*.lock"):
-        with contextlib.suppress(BlockingIOError, FileNotFoundError), lock.open("r+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not lock.name.startswith(_KEPT):
-                shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
-            lock.unlink(missing_ok=True)
-    for folder in work.glob(f"{_KEPT}*"):
-        with contextlib.suppress(FileNotFoundError):
-            old = time.time() - folder.stat().st_mtime > _KEPT_SECONDS
-            if old and not folder.with_suffix(".lock").exists():
-                shutil.rmtree(folder, ignore_errors=True)

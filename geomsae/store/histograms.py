@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 import geomsae
 from geomsae.dictionary import LABELS, SIZES, Dictionary
-from geomsae.errors import StoreError
 from geomsae.histogram import PROVENANCE, histograms
+from geomsae.store.guard import damaged, finished, read_array, seal
 from geomsae.store.hierarchy import Hierarchy
 from geomsae.store.layout import COMPLETE, KIND, histogram_path, write_variables
 
@@ -44,18 +44,17 @@ def write_histogram(
         target = zarr.storage.LocalStore(stage)
         named = ("count", "cosine", "cosine_left", "cosine_right")
         write_variables(target, path, {name: dataset[name] for name in named})
-        zarr.open_group(target, path=path, mode="r+").update_attributes(
-            {
-                KIND: "histogram",
-                "bins": count.size,
-                "n_pairs": int(dataset["n_pairs"]),
-                "n_excluded": int(dataset["n_excluded"]),
-                "count_sha256": checksum(count),
-                **made,
-                "version": geomsae.__version__,
-                "status": COMPLETE,
-            }
-        )
+        attributes = {
+            KIND: "histogram",
+            "bins": count.size,
+            "n_pairs": int(dataset["n_pairs"]),
+            "n_excluded": int(dataset["n_excluded"]),
+            "count_sha256": checksum(count),
+            **made,
+            "version": geomsae.__version__,
+            "status": COMPLETE,
+        }
+        seal(target, path, attributes, named)
         hierarchy.commit(stage)
 
 
@@ -77,22 +76,18 @@ def read_histograms(
     StoreError
         If the counts of one are not those that were written.
     """
-    store = hierarchy.zarr_store()
     ids: list[str] = []
     counts: list[NDArray[np.int64]] = []
     results: list[dict[str, Any]] = []
     columns: dict[str, list[Any]] = {name: [] for name in (*LABELS, *SIZES, *PROVENANCE)}
     for id, attributes in decoders:
         path = histogram_path(id, bins, precision)
-        result = hierarchy.attributes(path)
-        if result is None or result.get("status") != COMPLETE:
+        result = finished(hierarchy, path)
+        if result is None:
             continue
-        count = np.asarray(zarr.open_array(store, path=f"{path}/count", mode="r")[:])
+        count = read_array(hierarchy, path, "count", result)
         if checksum(count) != result["count_sha256"]:
-            raise StoreError(
-                f"the histogram of {id} is not the one that was written: move "
-                f"{hierarchy.location}/{path} away and compute it again"
-            )
+            raise damaged(hierarchy, path, "its counts are not those that were written")
         ids.append(id)
         counts.append(count)
         results.append(result)

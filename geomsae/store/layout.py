@@ -12,7 +12,9 @@ The store is one Zarr v3 hierarchy. The group at a dictionary's id holds its dec
             degree  (feature, threshold) int64
             nearest (feature, rank)      int64, and others beside it
 
-Unfinished work and locks lie beside it, in ``<store>-work``.
+The metadata of a finished group is guarded by one of its attributes; see `geomsae.store.guard`.
+Unfinished work and locks lie beside it, in ``<store>-work``, and what was found damaged in
+``<store>-set-aside``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is counted so far of one dictionary: kept beside the store, so that it survives a kill.
+"""What is counted so far of one dictionary: kept beside it, so that it survives a kill.
 
 It is no group of the hierarchy, and nobody takes it for a result.
 """
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geomsae.store.hierarchy import Hierarchy
+from geomsae.store.locks import OnWait, in_silence
 
 _FILE = "so_far.npz"
 _SOURCE = "source"
@@ -68,7 +69,14 @@ class Partial:
 
 
 @contextlib.contextmanager
-def partial(hierarchy: Hierarchy, **source: Any) -> Iterator[Partial]:
+def partial(
+    hierarchy: Hierarchy,
+    what: str,
+    on_wait: OnWait = in_silence,
+    *,
+    shared: bool = True,
+    **source: Any,
+) -> Iterator[Partial]:
     """Hold the only right to a piece of work, and what an interrupted run left of it.
 
     Whoever comes second waits until the first is done. At the end what was kept is removed; after
@@ -78,9 +86,17 @@ def partial(hierarchy: Hierarchy, **source: Any) -> Iterator[Partial]:
     ----------
     hierarchy : Hierarchy
         The store.
+    what : str
+        The work in words, for whoever waits: ``counts gpt/pt/layer_0``.
+    on_wait : callable
+        Told who is at it already, if somebody is; to raise is to go away instead.
+    shared : bool
+        Whether the store is to have the result, so that no other machine should be at it either.
     **source
         What the work is, in plain values.
     """
     named = json.dumps(source, sort_keys=True)
-    with hierarchy.staging(f"count {named}", keep_after=(BaseException,)) as folder:
+    with hierarchy.staging(
+        f"count {named}", (BaseException,), what=what, on_wait=on_wait, shared=shared
+    ) as folder:
         yield Partial(folder, named)

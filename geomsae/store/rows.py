@@ -23,6 +23,8 @@ from geomsae.memory import empty
 
 _CRC_BYTES = 4
 
+_WAY_OUT = "set it aside with 'geomsae verify --repair', then convert it again"
+
 
 def read_rows(weights: zarr.Array[Any], first: int, n: int) -> NDArray[np.float32]:
     """Read neighbouring rows.
@@ -52,7 +54,12 @@ def read_rows(weights: zarr.Array[Any], first: int, n: int) -> NDArray[np.float3
     if folder is None or first % chunk or not ends_with_a_chunk:
         out = empty((n, weights.shape[1]), "float32")
         part = (slice(first, first + n), slice(None))
-        weights.get_basic_selection(part, out=NDBuffer.from_numpy_array(out))
+        try:
+            weights.get_basic_selection(part, out=NDBuffer.from_numpy_array(out))
+        except ValueError as error:
+            raise StoreError(f"{weights.path} is damaged ({error}): {_WAY_OUT}") from error
+        if np.isnan(out[:, 0]).any():  # what a chunk that is missing reads as
+            raise StoreError(f"a part of {weights.path} is missing: {_WAY_OUT}")
         return out
     packed = BloscCodec in map(type, weights.compressors)
     files = [folder / "c" / str(k) / "0" for k in range(first // chunk, -(-(first + n) // chunk))]
@@ -95,9 +102,9 @@ def _checked(file: Path) -> NDArray[np.uint8]:
         values, crc = pages[:-_CRC_BYTES], pages[-_CRC_BYTES:]
         sound = google_crc32c.value(values) == int(crc.view("<u4")[0])
     except FileNotFoundError as error:
-        raise StoreError(f"{file} is missing: convert this decoder again") from error
+        raise StoreError(f"{file} is missing: {_WAY_OUT}") from error
     except ValueError as error:
-        raise StoreError(f"{file} is cut short: convert this decoder again") from error
+        raise StoreError(f"{file} is cut short: {_WAY_OUT}") from error
     if not sound:
-        raise StoreError(f"{file} is damaged, its checksum differs: convert this decoder again")
+        raise StoreError(f"{file} is damaged, its checksum differs: {_WAY_OUT}")
     return np.asarray(values)

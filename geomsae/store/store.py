@@ -24,9 +24,11 @@ from geomsae.sources import Decoder, Wanted
 from geomsae.sources.selection import refuse, select
 from geomsae.store.decoders import read_decoder, read_norms, write_decoder
 from geomsae.store.features import asked_before, read_features, write_features
+from geomsae.store.guard import finished, finished_decoders
 from geomsae.store.hierarchy import Hierarchy
 from geomsae.store.histograms import read_histograms, write_histogram
-from geomsae.store.layout import COMPLETE, histogram_path
+from geomsae.store.layout import histogram_path
+from geomsae.store.locks import OnWait, in_silence
 
 ORIGIN = ("source_dtype", "repo", "revision", "path", "tensor", "sha256")
 """Columns of the catalogue that say where a decoder comes from."""
@@ -82,7 +84,7 @@ class Store:
     @cached_property
     def decoders(self) -> dict[str, dict[str, Any]]:
         """Attributes of every decoder in the store, by id."""
-        return _in_reading_order(self.hierarchy.complete("decoder"))
+        return _in_reading_order(finished_decoders(self.hierarchy))
 
     def refresh(self) -> Store:
         """Forget what is known of the store, so that it is read again; returns itself."""
@@ -162,8 +164,7 @@ class Store:
 
     def norms(self, id: str) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Euclidean norms of a decoder's rows, shape (feature,), float64."""
-        self.attributes(id)
-        return read_norms(self.hierarchy, id)
+        return read_norms(self.hierarchy, id, self.attributes(id))
 
     def histograms(self, bins: int = DEFAULT_BINS, precision: str = "float32") -> xr.Dataset:
         """Every histogram in the store that has these bins and this precision.
@@ -269,12 +270,16 @@ class Store:
 
     def has_histogram(self, id: str, bins: int, precision: str) -> bool:
         """Whether a finished histogram of this dictionary is there."""
-        attributes = self.hierarchy.attributes(histogram_path(id, bins, precision))
-        return attributes is not None and attributes.get("status") == COMPLETE
+        return finished(self.hierarchy, histogram_path(id, bins, precision)) is not None
 
-    def add_decoder(self, decoder: Decoder, progress: Callable[[float], object]) -> None:
+    def add_decoder(
+        self,
+        decoder: Decoder,
+        progress: Callable[[float], object],
+        on_wait: OnWait = in_silence,
+    ) -> None:
         """Write a decoder under its id; see `geomsae.convert`, which sees to it that it is free."""
-        attributes = write_decoder(self.hierarchy, decoder, progress)
+        attributes = write_decoder(self.hierarchy, decoder, progress, on_wait)
         with self._adding:
             known = {**self.decoders, decoder.labels.id: attributes}
             self.__dict__["decoders"] = _in_reading_order(known.items())
