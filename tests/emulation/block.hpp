@@ -20,6 +20,7 @@ using std::min;
 
 #define __global__
 #define __device__
+#define __launch_bounds__(threads)
 #define __shared__ static
 
 struct Index { unsigned x, y; };

@@ -140,10 +140,14 @@ class DeviceExtremes:
 
     def _tell(self) -> None:
         """Tell the card what is good enough: anything, until a heap is full."""
-        heaps = self._extremes
+        import cupy
+
+        heaps, stream = self._extremes, cupy.cuda.get_current_stream()
         full = heaps.held == heaps.merit.shape[1]
-        self._worst.set(np.where(full, heaps.merit[:, 0], -np.inf).astype(heaps.merit.dtype))
-        self._worst_pair.set(np.where(full[:, None], heaps.pair[:, 0], np.iinfo(np.int64).max))
+        worst = np.where(full, heaps.merit[:, 0], -np.inf).astype(heaps.merit.dtype)
+        self._worst.set(worst, stream)
+        pair = np.where(full[:, None], heaps.pair[:, 0], np.iinfo(np.int64).max)
+        self._worst_pair.set(pair, stream)
 
 
 def room_for(ask: Ask) -> int:

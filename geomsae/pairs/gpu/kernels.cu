@@ -7,7 +7,9 @@
 #define WARP 32
 #define EVERY 0xffffffffu
 
-#define COLUMNS 256 // of a tile, one for each thread of a block that bins
+#define THREADS 256 // of a block, but for those that turn columns around
+
+#define COLUMNS THREADS // of a tile, one for each thread of a block that bins
 #define STRIP 64    // rows of a tile that such a block goes down
 #define AT_ONCE 8   // cosines that a thread has on their way to it
 
@@ -32,9 +34,9 @@ __device__ int bin_of(double c, int bins) {
     return min(max((int)k + bins / 2, 0), bins - 1);
 }
 
-// Adds a value of each thread of a block to one number.
+// Adds a value of each thread of a block, which has at most THREADS of them, to one number.
 __device__ void add_all(double mine, double* total) {
-    __shared__ double part[1024];
+    __shared__ double part[THREADS];
     part[threadIdx.x] = mine;
     __syncthreads();
     for (int step = blockDim.x / 2; step > 0; step /= 2) {
@@ -47,7 +49,7 @@ __device__ void add_all(double mine, double* total) {
 
 // The largest value of the threads of a block, for each of them.
 __device__ double largest_of(double mine) {
-    __shared__ double part[1024];
+    __shared__ double part[THREADS];
     part[threadIdx.x] = mine;
     __syncthreads();
     for (int step = blockDim.x / 2; step > 0; step /= 2) {
@@ -284,7 +286,7 @@ extern "C" __global__ void keep_by_row(
 }
 
 // The same for each column; a block takes 32 of them, which its warps turn around in shared memory.
-extern "C" __global__ void keep_by_col(
+extern "C" __global__ void __launch_bounds__(WARP * WARP) keep_by_col(
     const CELL* cosines, int n_rows, int n_cols, int limit, const bool* row_directed,
     const bool* col_directed, i64 at, i64 row_number, int kept, CELL* near, i64* near_partner,
     CELL* far, i64* far_partner
@@ -330,7 +332,7 @@ extern "C" __global__ void keep_by_col(
 // opposite: so many were counted there already. Bins that rows without a direction fall into say
 // nothing. least (2): the lowest bin of the similar, the highest of the opposite; one block.
 extern "C" __global__ void raise_least(const u64* count, int bins, i64 room, int* least) {
-    __shared__ u64 part[256];
+    __shared__ u64 part[THREADS];
     __shared__ int found;
     const int segment = (bins + blockDim.x - 1) / blockDim.x;
     for (int end = 0; end < 2; end++) {

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 
 STRIP = 64
-COLUMNS = 256
+THREADS = 256
 WARP = 32
 """As the source has them."""
 
-_ROW_THREADS = 256
 _SHARED = 32 * 1024
 _MOST_COPIES = 16
 
@@ -63,7 +62,7 @@ def normalise(rows: Any, unit: Any, directed: Any, total: Any, squares: Any, bad
     n, d = rows.shape
     wide = np.int32(unit.shape[1])
     _kernel(name, unit.dtype.name)(
-        (n,), (256,), (rows, np.int32(d), wide, unit, directed, total, squares, bad)
+        (n,), (THREADS,), (rows, np.int32(d), wide, unit, directed, total, squares, bad)
     )
 
 
@@ -90,15 +89,15 @@ def count_pairs(
     n, m = cosines.shape
     bins, levels = count.size, len(starts)
     own = copies(bins) if total is not None else 0
-    shared = 4 * (own * bins + levels * (STRIP + COLUMNS))
+    shared = 4 * (own * bins + levels * (STRIP + THREADS))
     nothing = np.uint64(0)
     arguments = (
         *(cosines, np.int32(n), np.int32(m), np.int32(limit), np.int32(bins), np.int32(own)),
         *((count, total) if total is not None else (nothing, nothing)),
         *(starts, np.int32(levels), by_row, _stride(by_row), by_col, _stride(by_col)),
     )
-    grid = (-(-m // COLUMNS), -(-n // STRIP))
-    _kernel("count_pairs", cosines.dtype.name)(grid, (COLUMNS,), arguments, shared_mem=shared)
+    grid = (-(-m // THREADS), -(-n // STRIP))
+    _kernel("count_pairs", cosines.dtype.name)(grid, (THREADS,), arguments, shared_mem=shared)
 
 
 def keep_partners(
@@ -126,9 +125,9 @@ def keep_partners(
     kept = np.int32(row_lists[0].shape[1])
     common = (cosines, *shape, *directed)
     dtype = cosines.dtype.name
-    grid = (-(-n // (_ROW_THREADS // WARP)),)
+    grid = (-(-n // (THREADS // WARP)),)
     row_words = (*common, np.int64(row_at), np.int64(col_number), kept, *row_lists)
-    _kernel("keep_by_row", dtype)(grid, (_ROW_THREADS,), row_words)
+    _kernel("keep_by_row", dtype)(grid, (THREADS,), row_words)
     col_words = (*common, np.int64(col_at), np.int64(row_number), kept, *col_lists)
     _kernel("keep_by_col", dtype)((-(-m // WARP),), (WARP * WARP,), col_words)
 
@@ -136,7 +135,7 @@ def keep_partners(
 def raise_least(count: Any, room: int, least: Any) -> None:
     """Raise the bins that the `room` most extreme pairs of each kind lie in, or beyond."""
     _kernel("raise_least", "float32")(
-        (1,), (256,), (count, np.int32(count.size), np.int64(room), least)
+        (1,), (THREADS,), (count, np.int32(count.size), np.int64(room), least)
     )
 
 
@@ -175,8 +174,8 @@ def keep_pairs(
         *(cosines, *shape, *directed, *map(np.int64, numbers), np.int32(bins), *floors),
         *(merit, pair, np.int64(merit.shape[1]), used),
     )
-    grid = (-(-cosines.shape[1] // COLUMNS), -(-len(rows) // STRIP))
-    _kernel("keep_pairs", cosines.dtype.name)(grid, (COLUMNS,), arguments)
+    grid = (-(-cosines.shape[1] // THREADS), -(-len(rows) // STRIP))
+    _kernel("keep_pairs", cosines.dtype.name)(grid, (THREADS,), arguments)
 
 
 def _stride(by_level: Any) -> np.int64:
