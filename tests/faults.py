@@ -126,7 +126,7 @@ class Reference:
 
 
 class Running:
-    """A command line that was started."""
+    """A command line that was started; ``text`` is what it said, once it has ended."""
 
     def __init__(
         self,
@@ -137,6 +137,7 @@ class Running:
         where: str = "here",
     ) -> None:
         self.mark = Path(f"{store}-report" if verb == "report" else f"{store}-work")
+        self.text = ""
         self._log = tempfile.TemporaryFile()  # noqa: SIM115, not on the store's disk: it may be full
         sources = () if verb != "convert" else words or tuple(SOURCES)
         others = words if verb != "convert" else ()
@@ -155,13 +156,20 @@ class Running:
         return True
 
     def wait(self) -> int:
-        """Its status."""
+        """Its status, once it has ended."""
         try:
-            return self.process.wait(LONGEST)
+            self.process.wait(LONGEST)
+            hung = ""
         except subprocess.TimeoutExpired:
             self.process.kill()
-            self.process.wait()
-            raise WrongError(f"the command hung: {self.text}") from None
+            hung = "the command hung: "
+        with self._log:
+            status = self.process.wait()
+            self._log.seek(0)
+            self.text = self._log.read().decode(errors="replace").strip()
+        if hung:
+            raise WrongError(hung + self.text)
+        return status
 
     def wait_seconds(self, began: bool) -> float:
         """Wait for its success; how long it took from here."""
@@ -169,11 +177,6 @@ class Running:
         if self.wait() or not began:
             raise WrongError(f"undisturbed, the command failed: {self.text}")
         return time.monotonic() - since
-
-    @property
-    def text(self) -> str:
-        """What it said."""
-        return os.pread(self._log.fileno(), 1 << 20, 0).decode(errors="replace").strip()
 
 
 def run(verb: str, store: Path) -> tuple[Running, bool]:

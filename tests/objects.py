@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import xarray as xr
@@ -106,8 +107,7 @@ def counted_elsewhere(folder: Path, dictionaries: int, rows: int, say=lambda _: 
             "histogram of the local store",
             lambda: done(geomsae("histogram", "--store", here, said=said)),
         )
-        os.environ.update(said)  # the workers'
-        with Cluster(folder / "cluster") as cluster:
+        with patch.dict(os.environ, said), Cluster(folder / "cluster") as cluster:
             for _ in range(
                 3
             ):  # slow to import on a busy machine, longer than a worker may be silent
@@ -146,7 +146,8 @@ def _counted(cluster: Cluster, location: str, said: dict[str, str]) -> int:
         if counted == 2 and not killed_after:
             cluster.workers[0].send_signal(signal.SIGKILL)
             killed_after = counted
-    assert counting.wait() == 0, told
+    counting.communicate()
+    assert counting.returncode == 0, told
     assert counted > killed_after, told
     assert cluster.workers[0].wait() == -signal.SIGKILL
     return killed_after

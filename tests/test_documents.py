@@ -37,8 +37,11 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
     assert shown["share"].sizes == {"dictionary": 1}
 
 
-def test_every_command_of_the_readme_is_understood():
-    blocks = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+PAGES = [README, *(page.read_text("utf-8") for page in sorted((PROJECT / "docs").glob("*.md")))]
+
+
+def test_every_command_of_the_documents_is_understood():
+    blocks = re.findall(r"```console\n(.*?)```", "\n".join(PAGES), re.DOTALL)
     lines = [line for block in blocks for line in block.splitlines()]
     commands = [shlex.split(line)[1:] for line in lines if line.startswith("geomsae ")]
     assert len(commands) >= 7

@@ -18,6 +18,14 @@ from geomsae.pairs.tally import Tally
 INTERRUPTED = "Error: interrupted"
 
 
+@pytest.fixture(autouse=True)
+def usual():
+    """Interruptions as they usually are: whoever started the tests may have had them ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_an_interruption_waits_for_the_end_of_what_is_not_to_be_cut():
     reached = []
 

@@ -512,3 +512,28 @@ def test_on_s3_a_worker_may_be_killed_on_the_way(tmp_path):
     from tests.objects import counted_elsewhere
 
     counted_elsewhere(Path(tmp_path), 4, 2500)
+
+
+@needs_s3
+def test_on_s3_a_killed_run_is_gone_on_with_at_once(tmp_path):
+    from tests.objects import done, python, s3_server
+    from tests.objects import geomsae as start
+
+    sources = [f"random:{n}x64" for n in (3000, 2800, 2600)]
+    with s3_server() as said:
+        said["XDG_CACHE_HOME"] = str(tmp_path / "cache")
+        for words in (["convert", *sources], ["histogram"]):
+            words += ["--store", "s3://bucket/store"]
+            struck = start(*words, said=said)
+            struck.stderr.readline()  # the first is there, and the second on its way
+            struck.kill()
+            struck.communicate()
+            told = done(start(*words, said=said))
+            assert "waiting" not in told  # for a process that is dead
+        table = done(start("verify", "--json", "--store", "s3://bucket/store", said=said))
+        rows = json.loads(table)
+        assert len(rows) == 9
+        assert {row["problem"] for row in rows} == {""}
+        left = "import s3fs; print(s3fs.S3FileSystem().find('bucket/store-work'))"
+        assert python(left, said).strip() == "[]"
+    assert list((tmp_path / "cache" / "geomsae").iterdir()) == []

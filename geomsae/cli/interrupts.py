@@ -13,7 +13,7 @@ from types import FrameType
 
 INTERRUPTED = "interrupted: what was finished is kept, run again to go on"
 
-_SECONDS_TO_LEAVE = 1.5
+_SECONDS_TO_LEAVE = 1.2
 """How long what is under way may take to be put away."""
 
 _asked = threading.Event()
