@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,17 @@ settings.register_profile("geomsae", deadline=None)  # the first call compiles
 settings.load_profile("geomsae")
 
 REAL = Path(__file__).parents[2] / "shared" / "real"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """Hide a card that is here from all tests but those of one: they are about the processor."""
+    if {"card", "emulate"} & {*getattr(item, "fixturenames", ())}:
+        return (yield)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "cupy", None)
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")  # to the commands that a test starts
+        return (yield)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from geomsae.analysis.comparison import comparison_matrix as side_by_side
 from geomsae.errors import DecoderError, SelectionError, ThresholdError
 from geomsae.pictures.heatmap import draw_matrix, short_names
 from geomsae.sources import Wanted
+from geomsae.store.guard import seal
 
 THRESHOLDS = (0.3, 0.7, 0.9)
 
@@ -207,13 +208,18 @@ def test_groups_are_printed_with_all_or_the_first_of_their_members(tmp_path, mat
     assert none == []
 
 
+def say_it_is_from(store, id, path):
+    """Have a decoder say that it is one of Gemma Scope."""
+    attributes = {**store.attributes(id), "repo": "google/gemma-scope-2b-pt-res", "path": path}
+    seal(zarr.storage.LocalStore(store.location), id, attributes, ["W_dec", "norm"])
+
+
 def test_features_have_addresses_where_neuronpedia_shows_them(both, tmp_path):
     store, ids = both
     list(geomsae.compute_histograms(store, neighbours=2))
     id, other = ids
     path = "layer_12/width_16k/average_l0_82/params.npz"
-    group = zarr.open_group(store.location, path=id, mode="r+")
-    group.update_attributes({"repo": "google/gemma-scope-2b-pt-res", "path": path})
+    say_it_is_from(store, id, path)
     start = "https://www.neuronpedia.org/gemma-2-2b/12-gemmascope-res-16k/"
     words = ["--store", store.location]
     rows = json_of("neighbours", id, *words, cwd=tmp_path)
@@ -241,9 +247,7 @@ def test_a_feature_without_neighbours_has_no_address(tmp_path, matrix):
     list(geomsae.convert(matrix(rows), store, Wanted(model="m")))
     list(geomsae.compute_histograms(store))
     path = "layer_12/width_16k/average_l0_82/params.npz"
-    zarr.open_group(store.location, path="m", mode="r+").update_attributes(
-        {"repo": "google/gemma-scope-2b-pt-res", "path": path}
-    )
+    say_it_is_from(store, "m", path)
     words = ["neighbours", "m", "--feature", "2", "--store", store.location]
     for row in json_of(*words, cwd=tmp_path):
         assert (row["neighbour"], row["neighbour_address"]) == (-1, "")

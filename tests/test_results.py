@@ -76,7 +76,7 @@ def test_a_device_that_is_not_here_is_refused(store):
 def test_a_distributed_client_in_the_process_is_used(store):
     from distributed import Client, LocalCluster
 
-    settings = {"dashboard_address": None, "n_workers": 2, "threads_per_worker": 1}
+    settings = {"dashboard_address": "127.0.0.1:0", "n_workers": 2, "threads_per_worker": 1}
     expected = [
         geomsae.cosine_histogram(store.decoder(key).values).compute()["count"].values
         for key in store.decoders
