@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -20,7 +18,6 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,34 +29,12 @@ import xarray as xr
 import geomsae
 from geomsae.sources import Wanted
 from tests.clusters import Cluster
+from tests.commands import Running, WrongError, check_nothing_half_made, check_sentence, run, told
 from tests.hub_server import Hub, npz
+from tests.strikes import KINDS, WORKERS, Kind, Scene, can_mount, mount
 
-SOURCES = ["random:9000x512", "random:2500x64"]
 REPO = "google/gemma-scope-2b-pt-res"
-WORKERS = 2
 SECONDS_TO_LEAVE = 2.0
-LONGEST = 150.0
-"""Seconds after which a command that was struck is taken to hang."""
-
-IMPATIENT = {
-    "cluster": """
-import geomsae.pairs.cluster as cluster
-cluster.PATIENCE, cluster.SECONDS_WITHOUT_WORKERS = 3.0, 4.0
-from geomsae.cli import main
-main()
-""",
-    "hub": """
-from geomsae.sources import hub
-hub.FIRST_WAIT, hub.TRIES = 0.01, 4
-from geomsae.cli import main
-main()
-""",
-}
-"""The command line with less patience, so that a fault takes seconds."""
-
-
-class WrongError(Exception):
-    """What a fault must not lead to."""
 
 
 @dataclass
@@ -123,254 +98,6 @@ class Reference:
         stage = {"histogram": "converted", "report": "layers"}.get(verb)
         if stage:
             shutil.copytree(self.folder / stage, place)
-
-
-class Running:
-    """A command line that was started; ``text`` is what it said, once it has ended."""
-
-    def __init__(
-        self,
-        verb: str,
-        store: Path,
-        words: tuple[str, ...] = (),
-        env: dict[str, str] | None = None,
-        where: str = "here",
-    ) -> None:
-        self.mark = Path(f"{store}-report" if verb == "report" else f"{store}-work")
-        self.text = ""
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115, not on the store's disk: it may be full
-        sources = () if verb != "convert" else words or tuple(SOURCES)
-        others = words if verb != "convert" else ()
-        geomsae = ["-c", IMPATIENT[where]] if where in IMPATIENT else ["-m", "geomsae"]
-        command = [sys.executable, *geomsae, verb, *sources, "--store", str(store), *others]
-        self.process = subprocess.Popen(
-            command, stdout=self._log, stderr=self._log, env={**os.environ, **(env or {})}
-        )
-
-    def until_begun(self) -> bool:
-        """Wait until there is something to strike; False if it ended before."""
-        while not self.mark.exists():
-            if self.process.poll() is not None:
-                return False
-            time.sleep(0.005)
-        return True
-
-    def wait(self) -> int:
-        """Its status, once it has ended."""
-        try:
-            self.process.wait(LONGEST)
-            hung = ""
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            hung = "the command hung: "
-        with self._log:
-            status = self.process.wait()
-            self._log.seek(0)
-            self.text = self._log.read().decode(errors="replace").strip()
-        if hung:
-            raise WrongError(hung + self.text)
-        return status
-
-    def wait_seconds(self, began: bool) -> float:
-        """Wait for its success; how long it took from here."""
-        since = time.monotonic()
-        if self.wait() or not began:
-            raise WrongError(f"undisturbed, the command failed: {self.text}")
-        return time.monotonic() - since
-
-
-def run(verb: str, store: Path) -> tuple[Running, bool]:
-    """Start a command and wait until it is at work."""
-    running = Running(verb, store)
-    return running, running.until_begun()
-
-
-def told(location: Path) -> list[xr.Dataset]:
-    """All that a store says: decoders, counts, and what is known of features and pairs."""
-    store = geomsae.open_store(location)
-    found = [store.histograms().load()] if store.histograms().sizes["dictionary"] else []
-    for id in sorted(store.decoders):
-        found.append(store.decoder(id).to_dataset(name="w").load())
-        with contextlib.suppress(geomsae.GeomsaeError):
-            found += [store.features(id).load(), store.pairs(id).load()]
-    return found
-
-
-def check_nothing_half_made(location: Path) -> None:
-    """Whatever is shown is whole: plain xarray opens it, counts add up, decoders are as drawn."""
-    if not (location / "zarr.json").exists():
-        return
-    xr.open_datatree(location, engine="zarr", consolidated=False).load()
-    store = geomsae.open_store(location)
-    for id in store.decoders:
-        if not np.isfinite(store.decoder(id).values).all():
-            raise WrongError(f"{id} is half made")
-    hist = store.histograms()
-    if not (hist["count"].sum("cosine") == hist["n_pairs"]).all():
-        raise WrongError("counts do not add up")
-
-
-def check_sentence(running: Running, status: int) -> None:
-    """A failure is a sentence: no traceback, and the last line names it."""
-    if "Traceback" in running.text or status not in (0, 1):
-        raise WrongError(f"status {status}: {running.text}")
-    if status == 1 and not running.text.rpartition("\n")[2].startswith("Error: "):
-        raise WrongError(f"no sentence: {running.text}")
-
-
-# --- the faults: each a context that is entered at the moment to strike, and mends at its end ---
-
-
-@dataclass
-class Scene:
-    """What a fault can strike."""
-
-    running: Running
-    store: Path
-    chance: random.Random
-    cluster: Cluster | None = None
-    hub: Hub | None = None
-
-
-Strike = Callable[[Scene], Any]
-
-
-def signalled(number: signal.Signals) -> Strike:
-    """The command gets a signal."""
-
-    @contextlib.contextmanager
-    def strike(scene: Scene) -> Iterator[None]:
-        scene.running.process.send_signal(number)
-        yield
-
-    return strike
-
-
-@contextlib.contextmanager
-def a_worker_is_killed(scene: Scene) -> Iterator[None]:
-    scene.chance.choice(scene.cluster.workers).kill()
-    yield
-
-
-@contextlib.contextmanager
-def all_workers_are_killed(scene: Scene) -> Iterator[None]:
-    for worker in scene.cluster.workers:
-        worker.kill()
-        worker.wait()
-    if scene.chance.random() < 0.5:  # as a nanny or a queue would
-        scene.cluster.mend(WORKERS)
-    yield
-
-
-@contextlib.contextmanager
-def the_scheduler_is_killed(scene: Scene) -> Iterator[None]:
-    scene.cluster.scheduler.kill()
-    yield
-
-
-@contextlib.contextmanager
-def a_worker_hangs(scene: Scene) -> Iterator[None]:
-    worker = scene.chance.choice(scene.cluster.workers)
-    worker.send_signal(signal.SIGSTOP)
-    yield
-    worker.kill()
-
-
-@contextlib.contextmanager
-def a_task_raises(scene: Scene) -> Iterator[None]:
-    """From some moment on, what a worker counts ends in an error."""
-    from distributed import Client
-
-    spoil = (
-        "import geomsae.pairs.stored as s\n"
-        "s.right = s.count_super_tile\n"
-        "def wrong(*_, **__): raise RuntimeError('a worker gone mad')\n"
-        "s.count_super_tile = wrong"
-    )
-    mend = "import geomsae.pairs.stored as s\ns.count_super_tile = s.right"
-    with Client(scheduler_file=str(scene.cluster.file), set_as_default=False) as client:
-        one = [scene.chance.choice(sorted(client.nthreads()))]
-        client.run(exec, spoil, workers=one)
-        yield
-        client.run(exec, mend, workers=one)
-
-
-@contextlib.contextmanager
-def the_disk_fills(scene: Scene) -> Iterator[None]:
-    ballast = scene.store.parent / "ballast"
-    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
-        while True:
-            file.write(b"x" * 65536)
-    yield
-    ballast.unlink()
-
-
-@contextlib.contextmanager
-def the_disk_turns_read_only(scene: Scene) -> Iterator[None]:
-    disk = scene.store.parent
-    done = 1
-    while done and scene.running.process.poll() is None:  # busy while a file is open for writing
-        done = remount(disk, "ro")
-    yield
-    if not done:
-        remount(disk, "rw")
-
-
-def remount(disk: Path, how: str) -> int:
-    words = ["mount", "-o", f"remount,{how}", str(disk)]
-    return subprocess.run(words, capture_output=True, check=False).returncode
-
-
-@contextlib.contextmanager
-def the_store_vanishes(scene: Scene) -> Iterator[None]:
-    gone = scene.store.with_name("gone")
-    with contextlib.suppress(FileNotFoundError):
-        scene.store.rename(gone)
-    yield
-    if gone.exists():
-        if scene.store.exists():
-            raise WrongError("a store was made anew where one had vanished")
-        gone.rename(scene.store)
-
-
-@contextlib.contextmanager
-def the_hub_dies(scene: Scene) -> Iterator[None]:
-    scene.hub.cut = 0
-    scene.hub.__exit__()
-    yield
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind of fault: which verb runs, what strikes it, and where."""
-
-    verb: str
-    strike: Strike
-    where: str = "here"
-
-
-KINDS = {
-    **{
-        f"{name} of {verb}": Kind(verb, signalled(number))
-        for name, number in (
-            ("SIGKILL", signal.SIGKILL),
-            ("SIGINT", signal.SIGINT),
-            ("SIGTERM", signal.SIGTERM),
-        )
-        for verb in ("convert", "histogram", "report")
-    },
-    "SIGINT of histogram on a cluster": Kind("histogram", signalled(signal.SIGINT), "cluster"),
-    "SIGKILL of a worker": Kind("histogram", a_worker_is_killed, "cluster"),
-    "SIGKILL of all workers": Kind("histogram", all_workers_are_killed, "cluster"),
-    "SIGKILL of the scheduler": Kind("histogram", the_scheduler_is_killed, "cluster"),
-    "a worker hangs": Kind("histogram", a_worker_hangs, "cluster"),
-    "a task raises": Kind("histogram", a_task_raises, "cluster"),
-    "the disk fills during convert": Kind("convert", the_disk_fills, "disk"),
-    "the disk fills during histogram": Kind("histogram", the_disk_fills, "disk"),
-    "the store turns read-only": Kind("histogram", the_disk_turns_read_only, "disk"),
-    "the store's folder vanishes": Kind("histogram", the_store_vanishes),
-    "the Hub dies": Kind("convert", the_hub_dies, "hub"),
-}
 
 
 class Bench:
@@ -478,23 +205,6 @@ class Bench:
             raise WrongError("the report has no pictures")
         if Path(f"{store}-work").exists():
             raise WrongError("work was left behind")
-
-
-def mount(folder: Path) -> None:
-    """A small disk of its own at a folder."""
-    words = ["mount", "-t", "tmpfs", "-o", "size=96m", "tmpfs", str(folder)]
-    if shutil.which("mount") is None or subprocess.run(words, capture_output=True).returncode:
-        raise WrongError("no disk can be mounted here")
-
-
-def can_mount(folder: Path) -> bool:
-    """Whether this process may mount a disk."""
-    try:
-        mount(folder)
-    except WrongError:
-        return False
-    subprocess.run(["umount", str(folder)], check=False)
-    return True
 
 
 def decoders() -> dict[int, np.ndarray]:

@@ -84,6 +84,7 @@ def test_no_more_is_read_than_planned(tmp_path, monkeypatch, memory):
     assert 40000 * 96 * 4 <= sum(loads) <= bytes_read(job, budget)
 
 
+@pytest.mark.long
 def test_counts_are_the_same_in_any_memory(tmp_path):
     store = geomsae.open_store(tmp_path / "s", create=True)
     list(geomsae.convert("random:20000x600", store))
@@ -115,6 +116,7 @@ print(most)
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="private memory is Linux's word")
 def test_the_promise_is_kept(tmp_path):
     store = geomsae.open_store(tmp_path / "s", create=True)

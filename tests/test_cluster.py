@@ -22,7 +22,7 @@ from geomsae.pairs import cluster as on_cluster
 from geomsae.pairs.schedule import crew, devices, run
 from geomsae.pairs.workers import check_crew
 from tests.clusters import Cluster
-from tests.faults import told
+from tests.commands import told
 
 FAKE_GPU = """
 import sys, types, geomsae.pairs
@@ -376,6 +376,7 @@ def hosts():
         ip("netns", "delete", name)
 
 
+@pytest.mark.long
 def test_two_hosts_count_the_same_as_one(hosts, drawn, tmp_path):
     alone = geomsae.open_store(shutil.copytree(drawn.location, tmp_path / "alone"))
     list(geomsae.compute_histograms(alone))

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.faults import KINDS, Bench, Reference, can_mount
+from tests.faults import Bench, Reference
+from tests.strikes import KINDS, can_mount
 
 
 @pytest.fixture(scope="module")
@@ -14,6 +15,7 @@ def bench(tmp_path_factory):
     bench.close()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_is_lost_or_wrong_after(bench, kind, tmp_path):
     if KINDS[kind].where == "disk" and not can_mount(tmp_path):

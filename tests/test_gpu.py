@@ -94,6 +94,7 @@ def test_odd_shapes(card, shape, precision):
     assert_degrees(all_cosines(w), found["degree"].values)
 
 
+@pytest.mark.long
 def test_several_tiles_find_what_the_processor_finds(card):
     w = np.random.default_rng(0).standard_normal((TILE + 70, 24)).astype(np.float32)
     w[5], w[TILE + 9] = 0, w[11]

@@ -265,6 +265,7 @@ def test_a_hub_that_cannot_be_reached_ends_convert_at_once_with_a_sentence(tmp_p
     assert not (tmp_path / "store").exists()
 
 
+@pytest.mark.long
 def test_reproduce_goes_from_the_hub_to_measured_beside_published(tmp_path):
     points = published_points()
     repositories: dict[str, dict[str, bytes]] = {point.repo: {} for point in points}
@@ -298,6 +299,7 @@ def test_reproduce_goes_from_the_hub_to_measured_beside_published(tmp_path):
     assert {"share_by_layer_gemma-2-2b_res", "variants_gemma-2-9b_res_16k"} <= names
 
 
+@pytest.mark.long
 def test_reproduce_at_one_l0_prints_four_columns_and_what_holds(tmp_path):
     points = published_points()
     repositories: dict[str, dict[str, bytes]] = {point.repo: {} for point in points}

@@ -236,6 +236,7 @@ def test_a_dictionary_has_the_name_that_saelens_gives_it(tmp_path):
     assert "the nearest is layer_9/width_16k/canonical" in " ".join(said.split())
 
 
+@pytest.mark.long
 def test_of_the_whole_published_tree_the_26_canonical_dictionaries_are_fetched(tmp_path):
     rows = [row for row in table("gemma_scope_paths.csv") if row["repo"] == REPO]
     wanted = [row for row in rows if row["width"] == "16k" and row["closest_to_l0_100"] == "1"]

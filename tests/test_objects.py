@@ -481,6 +481,7 @@ def test_rows_that_are_missing_elsewhere_are_not_counted(remote):
         list(geomsae.compute_histograms(remote, [ID]))
 
 
+@pytest.mark.long
 @needs_s3
 def test_of_s3_every_failure_is_one_sentence(tmp_path):
     from tests.objects import geomsae as start
@@ -507,6 +508,7 @@ def test_of_s3_every_failure_is_one_sentence(tmp_path):
         assert "does not answer" in told("ls", "--store", "s3://bucket/store", said=mute)
 
 
+@pytest.mark.long
 @needs_s3
 def test_on_s3_a_worker_may_be_killed_on_the_way(tmp_path):
     from tests.objects import counted_elsewhere
@@ -514,6 +516,7 @@ def test_on_s3_a_worker_may_be_killed_on_the_way(tmp_path):
     counted_elsewhere(Path(tmp_path), 4, 2500)
 
 
+@pytest.mark.long
 @needs_s3
 def test_on_s3_a_killed_run_is_gone_on_with_at_once(tmp_path):
     from tests.objects import done, python, s3_server
