@@ -2,9 +2,9 @@
 
 Every row of the table counts the cosines of all unordered pairs of the same random directions into
 2,000 bins. What is read from a store is read from this machine's disk, or what it keeps of it in
-memory; all else begins with unit rows that lie on the card. Each way runs once to warm up, then the
-ways take turns, in an order drawn anew for each round; the table gives medians. A way that would
-need more than the card has is not run.
+memory; all else begins with unit rows that lie on the card. Ways that share the card, as all of one
+precision do, run once to warm up, then take turns, in an order drawn anew for each round; the table
+gives medians. A way that would need more than the card has is not run.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Way:
     """One way to count: what it is called, how it is done, and whether it fits."""
 
     name: str
-    run: Callable[[], object]
+    run: Callable[[], object] | None
     fits: bool = True
     product: str = ""
     """The way that is its product alone."""
@@ -75,7 +75,6 @@ class Panels:
     def count(self, ask: Ask) -> None:
         """Count as geomsae does."""
         ask = replace(ask, precision=self.precision)
-        gpu.keep_within(0)  # without a limit, whatever a run from a store kept to
         tally = Tally.empty(ask, range(self.n), range(self.n))
         with counting(tally, ask) as counter:
             for rows, cols in self.tiles():
@@ -166,30 +165,37 @@ def binning_rates(d: int) -> Iterator[tuple[int, float]]:
         yield bins, 200 * TILE**2 / (time.perf_counter() - began)
 
 
-def ways(rows: Any, store: geomsae.Store, free: int) -> Iterator[Way]:
-    """Every way that there is."""
-    n = len(rows)
+def groups(rows: Any, store: geomsae.Store) -> Iterator[list[Way]]:
+    """Every way that there is, in groups that take turns: one has the card for itself."""
     counts, usual = Ask(), usual_ask()
-    for precision in PRECISIONS:
-        panels = Panels(rows, precision)
-        alone = f"products alone, {precision}"
-        yield Way(alone, panels.multiply)
-        yield Way(f"geomsae, {precision}", lambda p=panels: p.count(counts), product=alone)
-        yield Way(
-            f"geomsae, {precision}, with features and pairs",
-            lambda p=panels: p.count(usual),
-            product=alone,
-        )
-        if precision == "float32":
-            yield Way("products, cupy.histogram", panels.with_histogram, product=alone)
-        yield Way(
+    yield [
+        Way(
             f"geomsae, {precision}, from store to store",
             lambda p=precision: count_store(store, p),
-            product=alone,
+            product=f"products alone, {precision}",
         )
+        for precision in PRECISIONS
+    ]
+    gpu.keep_within(0)  # without a limit, whatever those kept to
+    for precision in PRECISIONS:
+        panels = Panels(rows, precision)
+        ours, alone = f"geomsae, {precision}", f"products alone, {precision}"
+        group = [
+            Way(alone, panels.multiply),
+            Way(ours, lambda p=panels: p.count(counts), product=alone),
+            Way(f"{ours}, with features and pairs", lambda p=panels: p.count(usual), product=alone),
+        ]
+        if precision == "float32":
+            group.append(Way("products, cupy.histogram", panels.with_histogram, product=alone))
+        yield group
+        del panels, group
+        gpu.forget()
     # The product, its lower triangle, two numbers for each index of it, and what is made of them.
-    yield Way("published, in CuPy", lambda: published(rows), n**2 * (4 + 2 + 16 + 8) < free)
-    yield Way("PyTorch, row blocks, histc", lambda: with_torch(rows), has_torch())
+    fits = len(rows) ** 2 * (4 + 2 + 16 + 8) < card.free_memory()
+    yield [
+        Way("published, in CuPy", lambda: published(rows), fits),
+        Way("PyTorch, row blocks, histc", lambda: with_torch(rows), has_torch()),
+    ]
 
 
 def count_store(store: geomsae.Store, precision: str) -> None:
@@ -210,16 +216,19 @@ def measure(n: int, d: int, repeats: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = geomsae.open_store(f"{folder}/store", create=True)
         list(geomsae.convert(f"random:{n}x{d}", store))
-        free = card.free_memory()
-        all_ways = list(ways(rows, store, free))
-        seconds: dict[str, list[float]] = {way.name: [] for way in all_ways}
-        for round_number in range(repeats + 1):
-            for way in random.sample(all_ways, len(all_ways)):
-                if way.fits:
-                    began = time.perf_counter()
-                    way.run()
-                    if round_number:  # the first warms up
-                        seconds[way.name].append(time.perf_counter() - began)
+        all_ways: list[Way] = []
+        seconds: dict[str, list[float]] = {}
+        for group in groups(rows, store):
+            all_ways += [replace(way, run=None) for way in group]
+            seconds |= {way.name: [] for way in group}
+            for round_number in range(repeats + 1):
+                for way in random.sample(group, len(group)):
+                    if way.fits:
+                        began = time.perf_counter()
+                        way.run()
+                        if round_number:  # the first warms up
+                            seconds[way.name].append(time.perf_counter() - began)
+            del group, way
     print(f"\n{n:,} x {d:,} on {card.describe()}, median of {repeats}\n")
     table = [_line(way, seconds, n, d) for way in all_ways]
     heads = ["way", "seconds", "of its product", "TFLOP/s", "GB/s fed", "all of Gemma Scope, h"]

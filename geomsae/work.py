@@ -9,7 +9,7 @@ from geomsae.errors import DeviceError, GeomsaeError
 from geomsae.pairs.budget import Budget, Job, plan_budget, plan_of, usual_memory
 from geomsae.pairs.kernel import check_device
 from geomsae.pairs.plan import TILE, SuperTile
-from geomsae.pairs.schedule import crew, devices, run
+from geomsae.pairs.schedule import crew, devices
 from geomsae.pairs.stored import StoredDecoder
 from geomsae.store import Store
 from geomsae.store.layout import chunk_rows
@@ -157,17 +157,10 @@ def means(
     if device == "cpu":
         check_device(device, precision)
         return Means(device, memory)
-    answers: list[int] = []
-    run(_free_memory, [(precision,)], answers.append, 1, device)
-    return Means(device, memory, answers[0] if device_memory is None else device_memory)
-
-
-def _free_memory(precision: str) -> int:
-    """Where it is run: what may usually be held on the GPU, if that can do the arithmetic."""
-    check_device("gpu", precision)
     from geomsae.pairs.gpu.budget import usual_device_memory
 
-    return usual_device_memory()
+    usual = usual_device_memory(precision)
+    return Means(device, memory, usual if device_memory is None else device_memory)
 
 
 def job_of(store: Store, id: str) -> Job:

@@ -16,7 +16,9 @@ _REMEMBERED = [
     card_module._pool,
     counter._streams,
     launch._kernel,
-    product._handle,
+    launch._module,
+    product._cublas,
+    product._words,
     panels._stream,
 ]
 
@@ -27,6 +29,7 @@ def forget_cards():
     """Have everything asked anew that is remembered of a card."""
     for remembered in _REMEMBERED:
         remembered.cache_clear()
+    panels._local.__dict__.clear()
 
 
 @pytest.fixture

@@ -21,8 +21,10 @@ from geomsae import cosine_histogram, counting, results
 from geomsae.ask import Ask
 from geomsae.bins import edges
 from geomsae.errors import DecoderError, DeviceError, DeviceMemoryError
+from geomsae.pairs import count, stored
 from geomsae.pairs.budget import Budget, Job
-from geomsae.pairs.gpu import extremes, launch
+from geomsae.pairs.gpu import card as card_module
+from geomsae.pairs.gpu import counter, extremes, launch
 from geomsae.pairs.gpu.budget import CONTEXT_BYTES, plan_card
 from geomsae.pairs.plan import TILE, SuperTile
 from geomsae.pairs.schedule import Crew
@@ -269,6 +271,43 @@ def test_a_task_of_a_large_dictionary_is_large():
     assert small.side == 8
     assert small.all_fit
     assert 2 * (large.side * TILE) ** 2 * 2304 > 4e13  # a second of a large card
+
+
+def test_panels_on_a_card_keep_to_its_memory_where_not_all_fit(emulate, monkeypatch, tmp_path):
+    """Nothing is computed here: what is alive on the card is what is counted."""
+    store = geomsae.open_store(tmp_path / "store", create=True)
+    list(geomsae.convert(f"random:{16 * TILE}x2304", store))
+    emulate()
+    for module, name in ((launch, "normalise"), (counter, "multiply"), (count, "_check")):
+        monkeypatch.setattr(module, name, lambda *_: None)
+    monkeypatch.setattr(counter.DeviceCounter, "_keep", lambda *_: None)
+    monkeypatch.setattr(counter.DeviceCounter, "sums", property(lambda self: [0.0] * self._made))
+    monkeypatch.setattr(count._Implied, "check", lambda *_: None)
+    work = Work(store, tuple(store.decoders), Ask())
+    held = []
+    for memory in (1.1e9, 1.2e9):
+        budget = Means("gpu", 10**11, int(memory)).budget(work)
+        assert not budget.all_fit
+        pool, most = card_module._pool(), []
+        monkeypatch.setattr(pool, "malloc", watched(pool, most))
+        rows, _ = work.decoders(budget)
+        for part in work.plan(budget):
+            stored.count_stored(rows, None, part, work.ask, budget.held)
+        stored.forget("gpu")
+        assert max(most) <= budget.device_bytes
+        held.append(budget.held)
+    assert held[0] < held[1]
+
+
+def watched(pool, most):
+    """The allocation of a pool, with a note of what is alive."""
+    malloc = type(pool).malloc
+
+    def watch(array):
+        malloc(pool, array)
+        most.append(pool.alive)
+
+    return watch
 
 
 def test_a_budget_shrinks_by_its_panels_until_it_cannot():

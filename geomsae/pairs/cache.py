@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 
@@ -58,6 +58,11 @@ class PanelCache:
         future = self._wanted(key)
         if not (future.running() or future.done()):
             self._reader.submit(self._fill, key, future, load, budget)
+
+    def together(self, function: Callable[[int], TileRows], tiles: Iterable[int]) -> list[TileRows]:
+        """Results of a function that asks for panels, by several threads where there are."""
+        several = map if self._loads == LOADS_AT_ONCE else self._reader.map
+        return list(several(function, tiles))
 
     def clear(self) -> None:
         """Let go of everything."""

@@ -32,16 +32,16 @@ def pairs_per_second(d: int, ask: Ask, budget: Budget, crew: Crew) -> float:
         Who counts.
     """
     rates: list[float] = []
-    words = (d, ask, budget.threads, budget.device, budget.device_bytes)
+    words = (d, ask, budget.threads, budget.device)
     run(_rate, [words], rates.append, 1, budget.device)
     return rates[0] * crew.teams
 
 
-def _rate(d: int, ask: Ask, threads: int, device: str, device_bytes: int) -> float:
+def _rate(d: int, ask: Ask, threads: int, device: str) -> float:
     """Pairs that so many threads of this process count in a second."""
     rng = np.random.default_rng(0)
     mine = kernel(device)
-    mine.keep_within(device_bytes)
+    mine.keep_within(0)  # without a limit: a tile may be more than the whole dictionary
     rows, cols = (
         mine.make_panel(rng.standard_normal((TILE, d), np.float32), ask.precision, first)
         for first in (TILE, 0)

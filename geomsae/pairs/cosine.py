@@ -245,7 +245,7 @@ def _tasks(ask: Ask, w: Any, v: Any, device: str) -> tuple[int | None, int, int]
 
     job, *others = (Job(x.shape[0], x.shape[1], TILE) for x in (w, v) if x is not None)
     other = others[0] if others else None
-    budget = plan_card(job, ask, usual_device_memory(), other=other)
+    budget = plan_card(job, ask, usual_device_memory(ask.precision), other=other)
     return budget.side, budget.held, budget.device_bytes
 
 
@@ -300,6 +300,10 @@ class _Given:
         if isinstance(side, Panel):
             return side
         return kernel("gpu").make_panel(side.block, self.precision, side.first)
+
+    def panels(self, tiles: range) -> dict[int, TileRows]:
+        """Those of several tiles."""
+        return {tile: self.panel(tile) for tile in tiles}
 
     def ahead(self, tile: int) -> None:
         """Nothing is left to be made ready."""

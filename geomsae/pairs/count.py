@@ -30,6 +30,9 @@ class Rows(Protocol):
     def panel(self, tile: int) -> TileRows:
         """The panel of a tile."""
 
+    def panels(self, tiles: range) -> dict[int, TileRows]:
+        """The panels of several tiles."""
+
     def ahead(self, tile: int) -> None:
         """Have a panel made ready that will be asked for next."""
 
@@ -76,15 +79,15 @@ def count_super_tile(
     implied: list[_Implied] = []
     with kernel.counting(tally, ask) as counter:
         for block, along in super_tile.walk(held):
-            for tile in block[1:]:
-                rows.ahead(tile)
-            panels = {tile: rows.panel(tile) for tile in block}
+            panels, right = {}, None  # those of the last block make room first
+            panels = rows.panels(block)
             for col in along:
                 shared = super_tile.triangle and col in panels
                 right = panels[col] if shared else cols.panel(col)
-                if col + 1 < along.stop and not (super_tile.triangle and col + 1 in panels):
-                    cols.ahead(col + 1)
-                elif col + 1 == along.stop and block.stop < super_tile.rows.stop:
+                for later in range(col + 1, min(col + 1 + kernel.AHEAD, along.stop)):
+                    if not (super_tile.triangle and later in panels):
+                        cols.ahead(later)
+                if col + 1 == along.stop and block.stop < super_tile.rows.stop:
                     rows.ahead(block.stop)
                 for row in block:
                     check_stop()

@@ -18,7 +18,10 @@ from geomsae.pairs.compiled import compiled
 from geomsae.pairs.panels import Panel, make_panel
 from geomsae.pairs.tally import Tally
 
-__all__ = ["add_rectangle", "add_triangle", "counting", "forget", "keep_within", "make_panel"]
+__all__ = ["AHEAD", "counting", "forget", "keep_within", "make_panel"]
+
+AHEAD = 1
+"""Panels of columns that are made ready while others are counted with."""
 
 _APART = 4
 """Neighbouring values that are counted apart from each other."""

@@ -62,6 +62,10 @@ class Counter(Protocol):
 class Kernel(Protocol):
     """One kind of device."""
 
+    @property
+    def AHEAD(self) -> int:  # noqa: N802 - a constant of a module
+        """Panels of columns that are made ready while others are counted with."""
+
     def make_panel(
         self, block: Any, precision: str, first_row: int = 0, *, overwrite: bool = False
     ) -> TileRows:

@@ -65,6 +65,10 @@ class StoredDecoder:
             tile - run // TILE
         ]
 
+    def panels(self, tiles: range) -> dict[int, TileRows]:
+        """Those of several tiles, read by as many threads as there are."""
+        return dict(zip(tiles, _caches[self.device].together(self.panel, tiles), strict=True))
+
     def ahead(self, tile: int) -> None:
         """Have the rows of a tile read that is asked for next."""
         run, key = self._run_of(tile)

@@ -6,7 +6,7 @@ there, ``product`` multiplies them in a precision, ``kept`` is a tally that lies
 """
 
 from geomsae.pairs.gpu.card import available, forget, keep_within
-from geomsae.pairs.gpu.counter import counting
+from geomsae.pairs.gpu.counter import AHEAD, counting
 from geomsae.pairs.gpu.panels import make_panel
 
-__all__ = ["available", "counting", "forget", "keep_within", "make_panel"]
+__all__ = ["AHEAD", "available", "counting", "forget", "keep_within", "make_panel"]

@@ -9,10 +9,12 @@ import numpy as np
 from geomsae.ask import Ask
 from geomsae.errors import DeviceMemoryError
 from geomsae.pairs.budget import Budget, Job, feature_bytes, gathered_bytes, pair_bytes, runs_held
-from geomsae.pairs.gpu.card import free_memory
-from geomsae.pairs.gpu.counter import UNDER_WAY
+from geomsae.pairs.gpu.card import check_card, free_memory
+from geomsae.pairs.gpu.counter import AHEAD, UNDER_WAY
 from geomsae.pairs.gpu.extremes import room_for
+from geomsae.pairs.gpu.panels import ALIGNED
 from geomsae.pairs.plan import TILE, tiles_along
+from geomsae.pairs.schedule import run as run_tasks
 from geomsae.pairs.stored import CARD_LOADS
 
 CONTEXT_BYTES = 700_000_000
@@ -27,8 +29,8 @@ USUAL_SHARE = 0.9
 _TASK_OPERATIONS = 5e13
 """Floating-point operations of the largest task: a second of a large card in float32."""
 
-_AHEAD = 2
-"""Runs beside the rows that are held: the columns that pass by, and those on their way."""
+_SLACK = 64_000_000
+"""What rounding, small arrays and pieces of memory that nothing fits into come to."""
 
 _FEWEST_HELD = 8
 """Tiles of rows that should be on a card before a task is made larger."""
@@ -73,18 +75,20 @@ def plan_card(
     run = max(panel_bytes(each, ask) for each in jobs)
     all_runs = sum(each.runs for each in jobs)
     largest = min(tiles, max(1, round(math.sqrt(_TASK_OPERATIONS / 2 / job.d) / TILE)))
-    asked_for = 0
+    least = math.inf
     for length in _lengths(largest) if side is None else [side]:
         fixed = _fixed_bytes(jobs, ask, length)
         for held in range(min(length, tiles), 0, -1):
-            runs = min(all_runs, runs_held(held, job) + _AHEAD)
+            in_hand = runs_held(held, job)
+            runs = min(all_runs, in_hand + 1 + AHEAD)
             asked_for = fixed + runs * run
+            least = min(least, asked_for)
             if asked_for <= device_memory and (held >= min(length, _FEWEST_HELD) or length == 1):
-                kept = min(all_runs, runs + (device_memory - asked_for) // run)
+                kept = min(all_runs, runs + int(device_memory - asked_for) // run)
                 return Budget(
                     threads=1,
                     held=held,
-                    panel_bytes=kept * run,
+                    panel_bytes=(kept if kept == all_runs else kept - in_hand) * run,
                     total=processes * _host_bytes(jobs, ask, length),
                     all_fit=kept == all_runs,
                     side=length,
@@ -93,14 +97,15 @@ def plan_card(
                 )
     raise DeviceMemoryError(
         f"counting {job.n:,} x {job.d:,} in {ask.precision} takes at least "
-        f"{math.ceil(asked_for / 1e6):,} MB of a GPU's memory and {device_memory / 1e6:,.0f} MB "
+        f"{math.ceil(least / 1e6):,} MB of a GPU's memory and {device_memory / 1e6:,.0f} MB "
         "are allowed: give it more with --device-memory, or use --device cpu"
     )
 
 
 def panel_bytes(job: Job, ask: Ask) -> int:
     """Bytes of the panels of one run on a card; the halves of a float16 pair are as one float32."""
-    return job.run_bytes(ask.dtype) + 16 * min(job.n, job.run)
+    rows, wide = min(job.n, job.run), -(-job.d // ALIGNED) * ALIGNED
+    return rows * (wide * np.dtype(ask.dtype).itemsize + 16)
 
 
 def _lengths(largest: int) -> list[int]:
@@ -118,7 +123,9 @@ def _fixed_bytes(jobs: list[Job], ask: Ask, length: int) -> int:
     # A tile on its way lies there as published, as unit rows, and twice while these are split.
     on_its_way = 20 * max(n, m) * jobs[0].d
     tally = sides * feature_bytes(ask) + 8 * ask.bins + candidates
-    return CONTEXT_BYTES + products + tally + on_its_way
+    # Panels come and go in pieces of different lengths, which leaves holes.
+    holes = _SLACK + 2 * max(panel_bytes(each, ask) for each in jobs)
+    return CONTEXT_BYTES + products + tally + on_its_way + holes
 
 
 def _host_bytes(jobs: list[Job], ask: Ask, length: int) -> int:
@@ -130,6 +137,19 @@ def _host_bytes(jobs: list[Job], ask: Ask, length: int) -> int:
     return PROCESS_BYTES + loading + tallies + gathered_bytes(jobs, ask)
 
 
-def usual_device_memory() -> int:
-    """Most of what is free on the card of this process: bytes."""
-    return int(USUAL_SHARE * free_memory())
+def usual_device_memory(precision: str) -> int:
+    """Most of what is free on the card of whoever counts: this process, or a worker of its cluster.
+
+    Raises
+    ------
+    DeviceError
+        If there is none, or it cannot do the arithmetic.
+    """
+    answers: list[int] = []
+    run_tasks(_free_here, [(precision,)], answers.append, 1, "gpu")
+    return int(USUAL_SHARE * answers[0])
+
+
+def _free_here(precision: str) -> int:
+    check_card(precision)
+    return free_memory()

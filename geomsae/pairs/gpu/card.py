@@ -53,11 +53,11 @@ def describe() -> str:
 
 
 def free_memory() -> int:
-    """Bytes of the card's memory that nobody uses."""
+    """Bytes of the card's memory that nobody uses, those among them that our pool keeps."""
     import cupy
 
     free, _ = cupy.cuda.runtime.memGetInfo()
-    return int(free)
+    return int(free + _pool().free_bytes())
 
 
 def keep_within(nbytes: int) -> None:
@@ -70,6 +70,10 @@ def _pool() -> Any:
     import cupy
 
     return cupy.cuda.MemoryPool()
+
+
+_OUT_OF_MEMORY = ("OutOfMemory", "MemoryAllocation", "OUT_OF_MEMORY", "ALLOC_FAILED")
+"""What the errors of CuPy's pool, of CUDA and of cuBLAS say when there is no memory left."""
 
 
 @contextmanager
@@ -86,7 +90,9 @@ def own_memory() -> Iterator[None]:
     try:
         with cupy.cuda.using_allocator(_pool().malloc):
             yield
-    except cupy.cuda.memory.OutOfMemoryError as error:
+    except Exception as error:
+        if not any(word in f"{type(error).__name__} {error}" for word in _OUT_OF_MEMORY):
+            raise
         raise DeviceMemoryError(f"the memory of {describe()} is not enough: {error}") from error
 
 

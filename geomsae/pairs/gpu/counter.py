@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +26,13 @@ from geomsae.pairs.tally import Tally
 UNDER_WAY = 4
 """Tiles that the card is given ahead: each has a buffer for its cosines."""
 
+AHEAD = 3
+"""Panels of columns that are made ready while others are counted with."""
+
 _TOTALS = 1024
+
+_one_at_a_time = threading.Lock()
+"""Each counter is given all the memory that there is."""
 
 
 @contextmanager
@@ -37,13 +44,14 @@ def counting(tally: Tally, ask: Ask) -> Iterator[DeviceCounter]:
     DeviceMemoryError
         If the memory that the card may be asked for is not enough.
     """
-    with own_memory():
-        counter = DeviceCounter(tally, ask)
+    with _one_at_a_time, own_memory():
         try:
+            counter = DeviceCounter(tally, ask)
             yield counter
             counter.finish()
         finally:
-            counter.leave()
+            for stream in _streams():  # or what the card still reads could be let go of
+                stream.synchronize()
 
 
 @dataclass(slots=True)
@@ -118,11 +126,6 @@ class DeviceCounter:
             sums = np.concatenate([np.empty(0), *(totals.get() for totals in self._totals)])
         self._sums = sums[: self._made].tolist()
 
-    def leave(self) -> None:
-        """Wait until the card reads nothing more of what is let go of."""
-        for stream in (self._multiplying, self._keeping):
-            stream.synchronize()
-
     def _add(self, rows: DevicePanel, cols: DevicePanel, limit: int) -> None:
         """Have the first `limit + i` columns of each row `i` multiplied and kept."""
         tile = _Tile(rows, cols, limit, *self._place())
@@ -145,7 +148,7 @@ class DeviceCounter:
         for starts, by_row, by_col in zip(
             self._starts, self._rows.levels, self._cols.levels, strict=True
         ):
-            of_sides = by_row[:, row_at:], by_col[:, col_at:]
+            of_sides = (by_row[:, row_at:], by_col[:, col_at:]) if len(starts) else (starts, starts)
             launch.count_pairs(out, tile.limit, self._count, total, starts, *of_sides)
             total = None  # what is left are more thresholds
         if self._ask.neighbours:
@@ -157,7 +160,7 @@ class DeviceCounter:
                 (col_at, tile.cols.first, self._cols.lists),
             )
         if self._extremes is not None:
-            self._extremes.write_down(tile, self._count)
+            self._extremes.write_down(tile, out, self._count)
 
     def _total(self) -> Any:
         """Where the sum of the next tile is written."""
@@ -200,7 +203,8 @@ class DeviceCounter:
 
 @cache
 def _streams() -> tuple[Any, Any]:
-    """One stream multiplies, the other keeps."""
+    """One stream multiplies; the other keeps, and goes first where both could."""
     import cupy
 
-    return cupy.cuda.Stream(non_blocking=True), cupy.cuda.Stream(non_blocking=True)
+    keeping = cupy.cuda.Stream(non_blocking=True, priority=-1)
+    return cupy.cuda.Stream(non_blocking=True), keeping

@@ -76,10 +76,10 @@ class DeviceExtremes:
         self._worst_pair = cupy.empty((2, 2), np.int64)
         self._tell()
 
-    def write_down(self, tile: Tile, count: Any) -> None:
+    def write_down(self, tile: Tile, out: Any, count: Any) -> None:
         """Have the candidates of a tile written down, whose pairs are in the counts already."""
         launch.raise_least(count, self._ask.pairs, self._least)
-        self._launch(tile, range(tile.rows.rows))
+        self._launch(tile, out, range(tile.rows.rows))
         self._used.get(out=tile.used, blocking=False)
 
     def passed(self, tile: Tile) -> bool:
@@ -107,14 +107,14 @@ class DeviceExtremes:
         for tile in torn:
             step = max(1, self._room // tile.cols.rows)
             for first in range(0, tile.rows.rows, step):
-                self._launch(tile, range(first, min(first + step, tile.rows.rows)))
+                self._launch(tile, tile.out, range(first, min(first + step, tile.rows.rows)))
                 self._offer(self._used.get())
         for tile in tiles:
             tile.used[:] = 0
 
-    def _launch(self, tile: Tile, rows: range) -> None:
+    def _launch(self, tile: Tile, out: Any, rows: range) -> None:
         launch.keep_pairs(
-            tile.out,
+            out,
             rows,
             tile.limit,
             (tile.rows.directed, tile.cols.directed),

@@ -17,7 +17,7 @@ from geomsae.pairs.panels import not_finite
 SCALE = 64.0
 """What unit rows are multiplied with before they are split: the small parts stay normal numbers."""
 
-_ALIGNED = 8
+ALIGNED = 8
 """Tensor cores want rows of a multiple of so many numbers."""
 
 _one_at_a_time = threading.Lock()
@@ -98,28 +98,33 @@ def make_panel(
     np.copyto(pinned, rows)
     # One stream for all threads: memory that one of them lets go of serves the next.
     with _one_at_a_time, own_memory(), _stream():
+        wide = -(-d // ALIGNED) * ALIGNED
+        # What stays is asked for first, so that what does not leaves no holes between.
+        directed = cupy.empty(n, np.bool_)
+        halves = [cupy.empty((n, wide), np.float16) for _ in range(2 * (precision == "fp16x3"))]
+        unit = cupy.empty((n, wide), np.float64 if precision == "float64" else np.float32)
         there = cupy.empty(rows.shape, rows.dtype)
         there.set(pinned, _stream())
-        wide = -(-d // _ALIGNED) * _ALIGNED
-        unit = cupy.empty((n, wide), np.float64 if precision == "float64" else np.float32)
-        directed, total = cupy.empty(n, np.bool_), cupy.zeros(d, np.float64)
+        total = cupy.zeros(d, np.float64)
         squares, bad = cupy.zeros(1, np.float64), cupy.array([0, -(2**31)], np.int32)
         launch.normalise(there, unit, directed, total, squares, bad)
-        parts = _halves(unit) if precision == "fp16x3" else (unit,)
+        if halves:
+            _split(unit, *halves)
         n_bad, first_bad = (int(value) for value in bad.get())
         if n_bad:
             raise not_finite(n_bad, -1 - first_bad, first_row, n)
         has = directed.get()
         known = total.get(), float(squares.get()[0])
         _stream().synchronize()
+        parts = tuple(halves) or (unit,)
         return DevicePanel(first_row, n, parts, directed, int(np.count_nonzero(has)), *known)
 
 
-def _halves(unit: Any) -> tuple[Any, Any]:
-    """Two float16 numbers for each: together they hold 64 times it to 22 bits."""
+def _split(unit: Any, high: Any, low: Any) -> None:
+    """Fill two float16 numbers for each: together they hold 64 times it to 22 bits."""
     scaled = unit * np.float32(SCALE)
-    high = scaled.astype(np.float16)
-    return high, (scaled - high).astype(np.float16)
+    high[...] = scaled
+    low[...] = scaled - high
 
 
 @cache

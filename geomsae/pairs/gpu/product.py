@@ -9,9 +9,9 @@ import numpy as np
 
 from geomsae.pairs.gpu.panels import SCALE, DevicePanel
 
-PROMOTED = 512
-"""Dimensions of a float16 product that are summed on the tensor cores before they are added in
-float32: their sums are cut off, not rounded, so that an error grows with every step."""
+PROMOTED = 768
+"""Dimensions of a float16 product that are summed on the tensor cores, at most, before they are
+added in float32: their sums are cut off, not rounded, so that an error grows with every step."""
 
 
 def multiply(precision: str, rows: DevicePanel, cols: DevicePanel, out: Any) -> None:
@@ -27,20 +27,67 @@ def multiply(precision: str, rows: DevicePanel, cols: DevicePanel, out: Any) -> 
     out : array, shape (rows, columns), float32 or float64
         Filled with their cosines.
     """
+    n, m = out.shape
+    wide = rows.parts[0].shape[1]
+    to = out.data.ptr, m, n, wide
     if precision != "fp16x3":
-        _gemm(precision, rows.parts[0], cols.parts[0], out, range(rows.parts[0].shape[1]))
+        _gemm((precision, False), rows.parts[0].data.ptr, cols.parts[0].data.ptr, *to, wide)
         return
-    (high, low), (col_high, col_low) = rows.parts, cols.parts
-    every = range(high.shape[1])
-    _gemm("float16", high, col_low, out, every)
-    _gemm("float16", low, col_high, out, every, add=True)
-    for first in every[::PROMOTED]:
-        some = every[first : first + PROMOTED]
-        _gemm("float16", high, col_high, out, some, add=True)
+    high, low = (part.data.ptr for part in rows.parts)
+    col_high, col_low = (part.data.ptr for part in cols.parts)
+    _gemm(("float16", False), high, col_low, *to, wide)
+    _gemm(("float16", True), low, col_high, *to, wide)
+    step = _step(wide)
+    for first in range(0, wide, step):
+        skipped = 2 * first
+        part = min(step, wide - first)
+        _gemm(("float16", True), high + skipped, col_high + skipped, *to, part)
 
 
-def _gemm(kind: str, rows: Any, cols: Any, out: Any, part: range, *, add: bool = False) -> None:
-    """Set `out` to a product over some of the dimensions, or add it to what is there."""
+def _step(wide: int) -> int:
+    """Dimensions to sum at a time: parts of about one length, whole steps of a tensor core.
+
+    Examples
+    --------
+    >>> _step(2304), _step(3584), _step(384)
+    (768, 720, 384)
+    """
+    parts = -(-wide // PROMOTED)
+    return min(wide, -(-wide // parts // 16) * 16)
+
+
+def _gemm(
+    kind: tuple[str, bool], rows: int, cols: int, out: int, m: int, n: int, wide: int, part: int
+) -> None:
+    """Set `out`, or add to it, products over `part` dimensions of rows of `wide` numbers.
+
+    Everything is an address or a number: a tile takes the card less time than Python takes to look
+    a few things up.
+    """
+    gemm, handle, transposed, plain, default = _cublas()
+    inner, outer, compute, scale, before = _words(*kind)
+    # To cuBLAS, which counts columns first, rows are columns: it is given the columns' panel first.
+    gemm(
+        *(handle, transposed, plain, m, n, part, scale),
+        *(cols, inner, wide, rows, inner, wide),
+        *(before, out, outer, m, compute, default),
+    )
+
+
+@cache
+def _cublas() -> tuple[Any, int, int, int, int]:
+    """Its product, a handle whose mathematics no setting of the environment changes, and words."""
+    from cupy.cuda import cublas
+
+    handle = int(cublas.create())
+    cublas.setMathMode(handle, cublas.CUBLAS_DEFAULT_MATH)
+    words = cublas.CUBLAS_OP_T, cublas.CUBLAS_OP_N, cublas.CUBLAS_GEMM_DEFAULT
+    return cublas.gemmEx, handle, *words
+
+
+@cache
+def _words(kind: str, add: bool) -> tuple[int, int, int, int, int]:
+    """Types of the factors and of the product, how it is computed, and where two numbers lie."""
     from cupy.cuda import cublas, runtime
 
     inner, outer, compute = {
@@ -49,37 +96,13 @@ def _gemm(kind: str, rows: Any, cols: Any, out: Any, part: range, *, add: bool =
         "float16": (runtime.CUDA_R_16F, runtime.CUDA_R_32F, cublas.CUBLAS_COMPUTE_32F),
         "float64": (runtime.CUDA_R_64F, runtime.CUDA_R_64F, cublas.CUBLAS_COMPUTE_64F),
     }[kind]
-    scale = _number(SCALE**-2 if kind == "float16" else 1.0, out.dtype.name)
-    before = _number(1.0 if add else 0.0, out.dtype.name)
-    n, m = out.shape
-    wide = rows.shape[1]
-    skipped = part.start * rows.itemsize
-    # To cuBLAS, which counts columns first, rows are columns: it is given the columns' panel first.
-    cublas.gemmEx(
-        _handle(),
-        cublas.CUBLAS_OP_T,
-        cublas.CUBLAS_OP_N,
-        *(m, n, len(part), scale.ctypes.data),
-        *(cols.data.ptr + skipped, inner, wide),
-        *(rows.data.ptr + skipped, inner, wide),
-        before.ctypes.data,
-        *(out.data.ptr, outer, m),
-        compute,
-        cublas.CUBLAS_GEMM_DEFAULT,
-    )
-
-
-@cache
-def _handle() -> int:
-    """A handle whose mathematics no setting of the environment changes."""
-    from cupy.cuda import cublas
-
-    handle = int(cublas.create())
-    cublas.setMathMode(handle, cublas.CUBLAS_DEFAULT_MATH)
-    return handle
+    dtype = "float64" if kind == "float64" else "float32"
+    scale = _number(SCALE**-2 if kind == "float16" else 1.0, dtype)
+    before = _number(1.0 if add else 0.0, dtype)
+    return inner, outer, compute, scale.ctypes.data, before.ctypes.data
 
 
 @cache
 def _number(value: float, dtype: str) -> np.ndarray[Any, Any]:
-    """A number where cuBLAS can look it up."""
+    """A number that stays where it is, for cuBLAS to find."""
     return np.array(value, dtype)
