@@ -1,6 +1,7 @@
 import json
 import os
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -182,3 +183,13 @@ def test_it_is_read_through_fsspec(store):
     assert copied.catalog().index.tolist() == store.catalog().index.tolist()
     xr.testing.assert_identical(copied.histograms(), store.histograms())
     assert (copied.decoder(ID).values == store.decoder(ID).values).all()
+
+
+def test_a_store_that_vanished_is_not_made_anew(store, tmp_path):
+    hist = geomsae.cosine_histogram(store.decoder(next(iter(store.decoders)))).compute()
+    gone = Path(store.location).rename(tmp_path / "gone")
+    with pytest.raises(StoreError, match=r"is gone: .* put the store back"):
+        store.add_histogram("m", hist, {"precision": "float32", "device": "cpu", "sha256": ""})
+    assert not Path(store.location).exists()
+    gone.rename(store.location)
+    assert list(geomsae.compute_histograms(store)) == list(store.decoders)

@@ -120,6 +120,8 @@ def bring(offers: list[Offer], store: Store, memory: int | None = None) -> list[
             ids.append(outcome.id)
             added += outcome.added
     say(f"{added} of {len(offers)} dictionaries added to {store.location}")
+    if store.location.startswith("memory:"):
+        say("a store in memory ends with this process: give --store a path, or a URL that lasts")
     return ids
 
 

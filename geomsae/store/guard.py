@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -21,13 +22,15 @@ from zarr.core.sync import sync
 from geomsae.dictionary import RESULTS
 from geomsae.errors import DamagedError
 from geomsae.store.hierarchy import Hierarchy
-from geomsae.store.layout import COMPLETE
+from geomsae.store.layout import COMPLETE, KIND, UNFINISHED
 from geomsae.store.staging import METADATA
 
 GUARD = "metadata_sha256"
 """The attribute that guards the others, and the metadata of arrays."""
 
 _OWN = "attributes"
+
+_SECONDS_TO_APPEAR = 0.1
 
 
 def seal(
@@ -125,13 +128,23 @@ def finished_decoders(hierarchy: Hierarchy) -> Iterator[tuple[str, dict[str, Any
     Raises
     ------
     DamagedError
-        If the attributes of one are damaged.
+        If the attributes of one are damaged, or do not say any longer that it is one.
     """
-    for path, attributes in hierarchy.complete("decoder"):
-        problem = attributes_problem(attributes)
-        if problem:
-            raise damaged(hierarchy, path, problem)
-        yield path, attributes
+    for path, attributes, names in hierarchy.walk(into_results=False):
+        if _is_finished(attributes):
+            problem = attributes_problem(attributes)
+            if problem:
+                raise damaged(hierarchy, path, problem)
+            yield path, attributes
+        elif "W_dec" in names and attributes.get("status") != UNFINISHED:
+            time.sleep(_SECONDS_TO_APPEAR)  # a group that was there gets its attributes last
+            if not _is_finished(again := hierarchy.attributes(path) or {}):
+                raise damaged(hierarchy, path, "it does not say that it is a finished decoder")
+            yield path, again
+
+
+def _is_finished(attributes: dict[str, Any]) -> bool:
+    return attributes.get(KIND) == "decoder" and attributes.get("status") == COMPLETE
 
 
 def open_array(

@@ -24,7 +24,7 @@ from geomsae.store.locks import Holder, OnWait, held, in_silence
 from geomsae.store.staging import KEPT, METADATA, cache_folder, folder, remove_abandoned, take_in
 from geomsae.store.upload import Upload, finished_group
 
-_OR = "; if it was one, 'geomsae verify --repair' mends it"
+_OR = "; if it was one, 'geomsae verify --repair' with this --store mends it"
 """What else a folder may be that does not say that it is a store."""
 
 _WALKERS = 16
@@ -59,7 +59,8 @@ class Hierarchy:
         return str(self.root) if self.is_local else self.location
 
     def _check(self, create: bool) -> None:
-        if not exists(self.fs, self.root, self.location):
+        self._is_new = not exists(self.fs, self.root, self.location)
+        if self._is_new:
             if create:
                 return
             raise StoreError(
@@ -71,6 +72,7 @@ class Hierarchy:
                 raise StoreError(f"{self.location} is a file, not a store")
         attributes = self.attributes("")
         if attributes is None:
+            self._is_new = True
             if self._entries(""):
                 raise StoreError(f"{self.location} is a folder of something else, not a store{_OR}")
         elif attributes.get(KIND) != "store":
@@ -98,13 +100,15 @@ class Hierarchy:
             return None
         try:
             metadata = json.loads(content)
-            if metadata["node_type"] != "group":
+            if metadata["node_type"] == "array":
                 return None
+            if metadata["node_type"] != "group":
+                raise ValueError("neither an array nor a group")
             found: dict[str, Any] = {**metadata.get("attributes", {})}
         except (ValueError, TypeError, KeyError) as error:
             raise StoreError(
-                f"{self._at(path, METADATA)} is damaged: 'geomsae verify --repair' sets it aside, "
-                "then convert or compute it again"
+                f"{self._at(path, METADATA)} is damaged: 'geomsae verify --repair --store "
+                f"{self.location}' sets it aside, then convert or compute it again"
             ) from error
         return found
 
@@ -119,16 +123,22 @@ class Hierarchy:
 
         Arrays are not looked into, nor are results when decoders are asked for.
         """
+        for at, attributes, _ in self.walk(path, into_results=kind != "decoder"):
+            if attributes.get(KIND) == kind and attributes.get("status") == COMPLETE:
+                yield at, attributes
+
+    def walk(
+        self, path: str = "", *, into_results: bool = True
+    ) -> Iterator[tuple[str, dict[str, Any], list[str]]]:
+        """Every group at or below `path`: its path, its attributes, the names of folders in it."""
         level = [path]
         with ThreadPoolExecutor(_WALKERS) as pool:
             several = map if self.is_local else pool.map
             while level:
                 below = []
                 for at, attributes, names in several(self._look, level):
-                    if attributes.get(KIND) == kind and attributes.get("status") == COMPLETE:
-                        yield at, attributes
-                    if kind == "decoder":
-                        names = [name for name in names if name != RESULTS]
+                    yield at, attributes, names
+                    names = [name for name in names if into_results or name != RESULTS]
                     below += [f"{at}/{name}" if at else name for name in names]
                 level = below
 
@@ -210,7 +220,11 @@ class Hierarchy:
         }
         root = json.dumps(metadata, indent=2).encode()
         if self.is_local:
-            _make(Path(self.root) / METADATA, root, stage)
+            if self._is_new:
+                _make(Path(self.root) / METADATA, root, stage)
+                self._is_new = False
+            elif not (Path(self.root) / METADATA).exists():
+                raise self._gone()
             take_in(stage, Path(self.root), replaced)
             return
         upload = Upload(self.fs, self._at(), self.location)
@@ -219,8 +233,19 @@ class Hierarchy:
         with self._alone(name, f"writes {path}", on_wait, everywhere=True) as still_mine:
             if path != replaced:
                 self.check_free(path)
-            upload.create(METADATA, root)
+            if self._is_new:
+                upload.create(METADATA, root)
+                self._is_new = False
+            elif self.attributes("") is None:
+                raise self._gone()
             upload.bring(stage, path, still_mine, replace=path == replaced)
+
+    def _gone(self) -> StoreError:
+        """The sentence for a store that was here: it is not made anew without what it held."""
+        return StoreError(
+            f"the store at {self.location} is gone: what was counted of a dictionary is kept, put "
+            "the store back and run again"
+        )
 
     def check_free(self, path: str) -> None:
         """Refuse to make a group that is finished already.

@@ -39,6 +39,9 @@ KIND = "geomsae"
 COMPLETE = "complete"
 """What the attribute ``status`` of a finished group says, written after everything else."""
 
+UNFINISHED = "unfinished"
+"""What it says while the group is on its way to a store that cannot rename."""
+
 CHUNK_BYTES = 1 << 25
 """Bytes that a chunk of decoder rows may reach: writing one holds several copies of it."""
 

@@ -23,8 +23,6 @@ from geomsae.memory import empty
 
 _CRC_BYTES = 4
 
-_WAY_OUT = "set it aside with 'geomsae verify --repair', then convert it again"
-
 
 def read_rows(weights: zarr.Array[Any], first: int, n: int) -> NDArray[np.float32]:
     """Read neighbouring rows.
@@ -57,18 +55,27 @@ def read_rows(weights: zarr.Array[Any], first: int, n: int) -> NDArray[np.float3
         try:
             weights.get_basic_selection(part, out=NDBuffer.from_numpy_array(out))
         except ValueError as error:
-            raise StoreError(f"{weights.path} is damaged ({error}): {_WAY_OUT}") from error
+            raise StoreError(f"{weights.path} is damaged ({error}): {_way_out(weights)}") from error
         if np.isnan(out[:, 0]).any():  # what a chunk that is missing reads as
-            raise StoreError(f"a part of {weights.path} is missing: {_WAY_OUT}")
+            raise StoreError(f"a part of {weights.path} is missing: {_way_out(weights)}")
         return out
     packed = BloscCodec in map(type, weights.compressors)
+    way_out = _way_out(weights)
     files = [folder / "c" / str(k) / "0" for k in range(first // chunk, -(-(first + n) // chunk))]
     if not packed and len(files) == 1:
-        return _checked(files[0]).view("<f4").reshape(chunk, -1)[:n]
+        return _checked(files[0], way_out).view("<f4").reshape(chunk, -1)[:n]
     out = empty((n, weights.shape[1]), "float32")
     for place, file in enumerate(files):
-        _fill(out[place * chunk : (place + 1) * chunk], file, chunk, packed)
+        _fill(out[place * chunk : (place + 1) * chunk], _checked(file, way_out), chunk, packed)
     return out
+
+
+def _way_out(weights: zarr.Array[Any]) -> str:
+    """What to do about a decoder that is damaged."""
+    store: Any = weights.store
+    location = store.root if isinstance(store, zarr.storage.LocalStore) else store.location
+    id = weights.path.rpartition("/")[0]
+    return f"'geomsae verify --repair --store {location} {id}' sets it aside, then convert it again"
 
 
 def _folder(weights: zarr.Array[Any]) -> Path | None:
@@ -84,9 +91,8 @@ def _folder(weights: zarr.Array[Any]) -> Path | None:
     return None
 
 
-def _fill(out: NDArray[np.float32], file: Path, chunk: int, packed: bool) -> None:
+def _fill(out: NDArray[np.float32], values: Any, chunk: int, packed: bool) -> None:
     """Fill with the rows of a chunk; those past the end of the array are left out."""
-    values: Any = _checked(file)
     if packed and len(out) == chunk:
         numcodecs.blosc.decompress(values, out)
         return
@@ -95,16 +101,16 @@ def _fill(out: NDArray[np.float32], file: Path, chunk: int, packed: bool) -> Non
     out[:] = values.view("<f4").reshape(chunk, -1)[: len(out)]
 
 
-def _checked(file: Path) -> NDArray[np.uint8]:
+def _checked(file: Path, way_out: str) -> NDArray[np.uint8]:
     """The bytes of a chunk, as pages of its file, after a look at their checksum."""
     try:
         pages: NDArray[np.uint8] = np.memmap(file, np.uint8, "r")
         values, crc = pages[:-_CRC_BYTES], pages[-_CRC_BYTES:]
         sound = google_crc32c.value(values) == int(crc.view("<u4")[0])
     except FileNotFoundError as error:
-        raise StoreError(f"{file} is missing: {_WAY_OUT}") from error
+        raise StoreError(f"{file} is missing: {way_out}") from error
     except ValueError as error:
-        raise StoreError(f"{file} is cut short: {_WAY_OUT}") from error
+        raise StoreError(f"{file} is cut short: {way_out}") from error
     if not sound:
-        raise StoreError(f"{file} is damaged, its checksum differs: {_WAY_OUT}")
+        raise StoreError(f"{file} is damaged, its checksum differs: {way_out}")
     return np.asarray(values)

@@ -18,6 +18,7 @@ from typing import Any
 
 from geomsae.errors import TakenError
 from geomsae.store.elsewhere import answering, writing
+from geomsae.store.layout import UNFINISHED
 from geomsae.store.staging import METADATA
 
 _AT_ONCE = 4
@@ -27,7 +28,7 @@ _AT_ONCE = 4
 _UNFINISHED = {
     "zarr_format": 3,
     "node_type": "group",
-    "attributes": {"status": "unfinished"},
+    "attributes": {"status": UNFINISHED},
 }
 
 
