@@ -182,7 +182,7 @@ def test_real_dictionaries_keep_to_the_rule(card, real, precision):
 
 
 def test_tf32_is_close_enough_for_a_look(card):
-    w = np.random.default_rng(4).standard_normal((100, 64))
+    w = np.random.default_rng(4).standard_normal((256, 256))
     found = counted(w, precision="tf32", neighbours=1)
     right = np.nanmax(all_cosines(w), axis=1)
     off = np.abs(found["nearest_cosine"].values[:, 0] - right).max()

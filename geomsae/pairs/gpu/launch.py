@@ -31,14 +31,13 @@ def options(dtype: str) -> tuple[str, ...]:
 
 
 @cache
-def _kernel(name: str, dtype: str) -> Any:
-    import cupy
-
-    return _module(dtype, cupy.cuda.Device().id).get_function(name)
+def _kernel(name: str, itemsize: int) -> Any:
+    """A kernel for cosines of so many bytes."""
+    return _module("float64" if itemsize == 8 else "float32").get_function(name)
 
 
 @cache
-def _module(dtype: str, device: int) -> Any:  # noqa: ARG001 - one for each card
+def _module(dtype: str) -> Any:
     import cupy
 
     return cupy.RawModule(code=source(), options=options(dtype))
@@ -61,7 +60,7 @@ def normalise(rows: Any, unit: Any, directed: Any, total: Any, squares: Any, bad
     name = "normalise_double" if rows.dtype == np.float64 else "normalise_float"
     n, d = rows.shape
     wide = np.int32(unit.shape[1])
-    _kernel(name, unit.dtype.name)(
+    _kernel(name, unit.itemsize)(
         (n,), (THREADS,), (rows, np.int32(d), wide, unit, directed, total, squares, bad)
     )
 
@@ -97,7 +96,7 @@ def count_pairs(
         *(starts, np.int32(levels), by_row, _stride(by_row), by_col, _stride(by_col)),
     )
     grid = (-(-m // THREADS), -(-n // STRIP))
-    _kernel("count_pairs", cosines.dtype.name)(grid, (THREADS,), arguments, shared_mem=shared)
+    _kernel("count_pairs", cosines.itemsize)(grid, (THREADS,), arguments, shared_mem=shared)
 
 
 def keep_partners(
@@ -124,17 +123,16 @@ def keep_partners(
     (row_at, row_number, row_lists), (col_at, col_number, col_lists) = row_side, col_side
     kept = np.int32(row_lists[0].shape[1])
     common = (cosines, *shape, *directed)
-    dtype = cosines.dtype.name
     grid = (-(-n // (THREADS // WARP)),)
     row_words = (*common, np.int64(row_at), np.int64(col_number), kept, *row_lists)
-    _kernel("keep_by_row", dtype)(grid, (THREADS,), row_words)
+    _kernel("keep_by_row", cosines.itemsize)(grid, (THREADS,), row_words)
     col_words = (*common, np.int64(col_at), np.int64(row_number), kept, *col_lists)
-    _kernel("keep_by_col", dtype)((-(-m // WARP),), (WARP * WARP,), col_words)
+    _kernel("keep_by_col", cosines.itemsize)((-(-m // WARP),), (WARP * WARP,), col_words)
 
 
 def raise_least(count: Any, room: int, least: Any) -> None:
     """Raise the bins that the `room` most extreme pairs of each kind lie in, or beyond."""
-    _kernel("raise_least", "float32")(
+    _kernel("raise_least", 4)(
         (1,), (THREADS,), (count, np.int32(count.size), np.int64(room), least)
     )
 
@@ -175,7 +173,7 @@ def keep_pairs(
         *(merit, pair, np.int64(merit.shape[1]), used),
     )
     grid = (-(-cosines.shape[1] // THREADS), -(-len(rows) // STRIP))
-    _kernel("keep_pairs", cosines.dtype.name)(grid, (THREADS,), arguments)
+    _kernel("keep_pairs", cosines.itemsize)(grid, (THREADS,), arguments)
 
 
 def _stride(by_level: Any) -> np.int64:
