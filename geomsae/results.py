@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 
@@ -13,17 +14,17 @@ import geomsae
 from geomsae.ask import Ask, usual_thresholds
 from geomsae.bins import DEFAULT_BINS
 from geomsae.counting import Progress, Say, count_whole
-from geomsae.errors import BusyError, ConservationError, TakenError
+from geomsae.errors import BusyError, ConservationError, GeomsaeError, TakenError
 from geomsae.features import features
 from geomsae.histogram import histogram
-from geomsae.pairs.budget import bytes_read
+from geomsae.pairs.budget import Budget, bytes_read
 from geomsae.pairs.calibrate import pairs_per_second
 from geomsae.pairs.schedule import crew
 from geomsae.pairs.tally import Tally
 from geomsae.pairs.workers import check_crew
 from geomsae.store import Store
 from geomsae.store.locks import OnWait, leave
-from geomsae.store.partial import Partial, partial
+from geomsae.store.partial import Partial, partial, put_away
 from geomsae.work import Means, Work, means
 
 USUAL_NEIGHBOURS = 1
@@ -138,6 +139,8 @@ def compute_histograms(
     missing = missing_histograms(store, ids, ask)
     for id in missing:  # refused before any work
         by.budget(Work(store, (id,), ask))
+    if store.hierarchy.work.exists():
+        _put_away(store, set(store.decoders if ids is None else ids) - set(missing), ask, by)
     return _compute(store, missing, ask, by, begin, progress, say)
 
 
@@ -257,14 +260,31 @@ def _complete(
     while (wanted := _still_asked(store, id, ask)) is not None:
         work = Work(store, (id,), wanted)
         budget = by.budget(work)
-        tasks = {"device": budget.device, "side": budget.side}
-        source = {"id": id, "sha256": store.attributes(id)["sha256"], **asdict(wanted), **tasks}
-        with partial(
-            store.hierarchy, f"counts {id}", on_wait, version=geomsae.__version__, **source
-        ) as so_far:
+        with partial(store.hierarchy, f"counts {id}", on_wait, **_source(work, budget)) as so_far:
             if _still_asked(store, id, ask) == wanted:  # else another run was first
                 whole = count_whole(work, by, budget, so_far, progress, say)
                 _keep(work, whole, budget.device, so_far)
+
+
+def _source(work: Work, budget: Budget) -> dict[str, Any]:
+    """What makes a piece of work the same as one that was interrupted."""
+    return {
+        "id": work.ids[0],
+        "sha256": work.store.attributes(work.ids[0])["sha256"],
+        "version": geomsae.__version__,
+        "device": budget.device,
+        "side": budget.side,
+        **asdict(work.ask),
+    }
+
+
+def _put_away(store: Store, ids: Iterable[str], ask: Ask, by: Means) -> None:
+    """Remove what a run has left that was killed when its results were in the store already."""
+    for id in ids:
+        known = store.asked_before(id, ask.bins, ask.precision) or Ask(ask.bins, ask.precision)
+        work = Work(store, (id,), known)
+        with suppress(GeomsaeError):  # one that is at it, or too little memory to know what it was
+            put_away(store.hierarchy, **_source(work, by.budget(work)))
 
 
 def _keep(work: Work, whole: Tally, device: str, so_far: Partial) -> None:

@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 import geomsae
-from geomsae import counting
+from geomsae import counting, results
 from geomsae.pairs.plan import plan_triangle
 
 N = 13 * 2048
@@ -131,3 +131,24 @@ def test_two_runs_at_once_count_once(large, expected, monkeypatch):
     assert made == [list(large.decoders)] * 2
     assert len(seen) == len(plan_triangle(N))
     assert told(large).equals(expected)
+
+
+def test_what_was_kept_is_put_away_though_its_run_was_killed_at_the_very_end(store, monkeypatch):
+    class KilledError(BaseException):
+        pass
+
+    keep = results._keep
+
+    def keep_and_die(work, whole, device, so_far):
+        so_far.save(whole.arrays())
+        keep(work, whole, device, so_far)
+        raise KilledError
+
+    ids = list(store.decoders)[:1]
+    monkeypatch.setattr(results, "_keep", keep_and_die)
+    with pytest.raises(KilledError):
+        list(geomsae.compute_histograms(store, ids))
+    monkeypatch.undo()
+    assert store.hierarchy.work.exists()
+    assert list(geomsae.compute_histograms(store, ids)) == []
+    assert not store.hierarchy.work.exists()

@@ -152,6 +152,11 @@ class Hierarchy:
             return Path(f"{self._at()}-work")
         return cache_folder() / f"{_digest(self.address)}-work"
 
+    def keeps(self, source: str) -> bool:
+        """Whether there is something of an interrupted run, or of one that goes on."""
+        name = f"{KEPT}{_digest(source)}"
+        return any((self.work / place).exists() for place in (name, f"{name}.lock"))
+
     @contextmanager
     def staging(
         self,

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geomsae.store.hierarchy import Hierarchy
-from geomsae.store.locks import OnWait, in_silence
+from geomsae.store.locks import OnWait, in_silence, leave
 
 _FILE = "so_far.npz"
 _SOURCE = "source"
@@ -95,8 +95,25 @@ def partial(
     **source
         What the work is, in plain values.
     """
-    named = json.dumps(source, sort_keys=True)
+    named = _named(source)
     with hierarchy.staging(
-        f"count {named}", (BaseException,), what=what, on_wait=on_wait, shared=shared
+        named, (BaseException,), what=what, on_wait=on_wait, shared=shared
     ) as folder:
         yield Partial(folder, named)
+
+
+def put_away(hierarchy: Hierarchy, **source: Any) -> None:
+    """Remove what was kept of a piece of work that is done.
+
+    Raises
+    ------
+    BusyError
+        If somebody is at it.
+    """
+    if hierarchy.keeps(_named(source)):
+        with hierarchy.staging(_named(source), on_wait=leave):
+            pass
+
+
+def _named(source: dict[str, Any]) -> str:
+    return f"count {json.dumps(source, sort_keys=True)}"
