@@ -185,6 +185,13 @@ def test_it_is_read_through_fsspec(store):
     assert (copied.decoder(ID).values == store.decoder(ID).values).all()
 
 
+def test_a_store_that_vanished_is_not_taken_for_an_empty_one(store, tmp_path):
+    again = geomsae.open_store(store.location)
+    Path(store.location).rename(tmp_path / "gone")
+    with pytest.raises(StoreError, match="is gone"):
+        list(again.decoders)
+
+
 def test_a_store_that_vanished_is_not_made_anew(store, tmp_path):
     hist = geomsae.cosine_histogram(store.decoder(next(iter(store.decoders)))).compute()
     gone = Path(store.location).rename(tmp_path / "gone")

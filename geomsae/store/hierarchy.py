@@ -141,6 +141,8 @@ class Hierarchy:
                     names = [name for name in names if into_results or name != RESULTS]
                     below += [f"{at}/{name}" if at else name for name in names]
                 level = below
+        if not self._is_new and self.attributes("") is None:
+            raise self._gone()  # or what was not seen would pass for what is not there
 
     @property
     def work(self) -> Path:
