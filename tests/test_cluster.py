@@ -153,6 +153,7 @@ def test_a_cluster_without_workers_is_waited_for_and_then_refused(own, drawn, so
     assert "start some with 'dask worker tcp://" in err[-1]
 
 
+@pytest.mark.long
 def test_one_who_joins_late_is_used_and_one_who_leaves_is_not_missed(own, soon):
     first = own.add_worker()
 
@@ -275,6 +276,7 @@ def test_the_scheduler_is_never_flooded_nor_sent_an_array(two, drawn, monkeypatc
 # --- devices ---
 
 
+@pytest.mark.long
 def test_only_workers_with_a_gpu_are_given_work_for_one_and_one_task_at_a_time(own, soon):
     own.add_worker()
     with client_of(own) as client:
@@ -314,6 +316,7 @@ def test_a_cluster_that_fits_passes_and_leaves_nothing(two, drawn):
     assert not Path(f"{drawn.location}-work").exists()
 
 
+@pytest.mark.long
 def test_a_worker_that_does_not_see_the_store_is_named(own, drawn):
     hidden = str(Path(drawn.location).parent)
     if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:

@@ -110,6 +110,7 @@ def test_answers_across_two_dictionaries_agree_with_brute_force(rows, m, neighbo
     assert_answers(found, rows, other)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("n", "d"), [(8192, 64), (2 * TILE + 300, 5), (1100, 4096)])
 def test_answers_agree_across_the_borders_of_tiles_and_in_many_dimensions(n, d):
     rows = np.random.default_rng(n).standard_normal((n, d)).astype(np.float32)

@@ -332,6 +332,7 @@ def test_reproduce_at_one_l0_prints_four_columns_and_what_holds(tmp_path):
     assert any(line.startswith("common_l0: holds - heavier than random") for line in answers)
 
 
+@pytest.mark.long
 def test_a_study_of_ones_own_goes_the_whole_way(tmp_path):
     safetensors = pytest.importorskip("safetensors.numpy")
     repositories = {}

@@ -55,6 +55,7 @@ def test_tasks_that_nobody_waits_for_end_and_those_of_another_run_do_not():
 
     def interrupt():
         begun.wait()
+        time.sleep(1)  # until this thread waits: what interrupts a callback of Python's own is lost
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
     threading.Thread(target=interrupt).start()

@@ -259,6 +259,7 @@ def test_of_the_whole_published_tree_the_26_canonical_dictionaries_are_fetched(t
         assert store.decoder(id).values.tobytes() == values.tobytes()
 
 
+@pytest.mark.long
 def test_several_dictionaries_are_under_way_at_once_within_the_memory_given(tmp_path):
     files = {path_of(layer, 82): npz(decoder(layer, 64, 8)) for layer in range(6)}
     for memory, most in (("500MB", 1), ("1.2GB", 3)):

@@ -67,6 +67,7 @@ def test_few_isotropic_rows_are_not_taken_for_anisotropic_ones():
     assert tail(matched_directions(w, shrink=False), 0.2) > 2 * isotropic
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("n", "d"), [(400, 300), (3000, 64), (50, 80)])
 def test_the_null_has_the_mean_squared_cosine_of_the_dictionary(n, d):
     w = leaning(n, d, 5)
