@@ -5,7 +5,7 @@ import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 from test_features import unit
@@ -154,6 +154,7 @@ def test_fewer_rows_than_dimensions_are_matched_within_their_span():
 
 
 @given(decoders(), st.booleans(), st.integers(0, 5))
+@example(np.zeros((1, 1), np.float32), False, 0)
 @settings(max_examples=30)
 def test_there_are_as_many_directions_as_in_the_dictionary(w, mean, seed):
     drawn = matched_directions(w, mean=mean, seed=seed).compute(scheduler="sync")

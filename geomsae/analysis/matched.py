@@ -262,7 +262,7 @@ def _variances(shares: NDArray[np.float64]) -> NDArray[np.float64]:
         step = shares / _shares(variances)
         variances *= step
         variances /= variances.sum()
-        if abs(step - 1).max() < _CLOSE:
+        if abs(step - 1).max(initial=0.0) < _CLOSE:  # none where no row has a direction
             break
     return variances
 
