@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict
 
 import numpy as np
 import xarray as xr
 
-import geomsae
 from geomsae.analysis.comparison import MATCHED, summarise
 from geomsae.ask import Ask
 from geomsae.bins import DEFAULT_BINS
@@ -87,16 +85,12 @@ def compare_stored(
             "different spaces have no cosine"
         )
     budget = by.budget(work)
-    tasks = {"device": budget.device, "side": budget.side}
-    sums = [store.attributes(id)["sha256"] for id in (one, other)]
-    source = {"ids": [one, other], "sha256": sums, **asdict(ask), **tasks}
     with partial(
         store.hierarchy,
         f"compares {one} with {other}",
         lambda busy: say(f"waiting for {busy}"),
         shared=False,
-        version=geomsae.__version__,
-        **source,
+        **work.source(budget),
     ) as so_far:
         whole = count_whole(work, by, budget, so_far, progress, say)
         directed = [int(np.count_nonzero(store.norms(id))) for id in (one, other)]

@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 
-import geomsae
 from geomsae.ask import Ask, usual_thresholds
 from geomsae.bins import DEFAULT_BINS
 from geomsae.counting import Progress, Say, count_whole
 from geomsae.errors import BusyError, ConservationError, GeomsaeError, TakenError
 from geomsae.features import features
 from geomsae.histogram import histogram
-from geomsae.pairs.budget import Budget, bytes_read
+from geomsae.pairs.budget import bytes_read
 from geomsae.pairs.calibrate import pairs_per_second
 from geomsae.pairs.schedule import crew
 from geomsae.pairs.tally import Tally
@@ -260,22 +257,10 @@ def _complete(
     while (wanted := _still_asked(store, id, ask)) is not None:
         work = Work(store, (id,), wanted)
         budget = by.budget(work)
-        with partial(store.hierarchy, f"counts {id}", on_wait, **_source(work, budget)) as so_far:
+        with partial(store.hierarchy, f"counts {id}", on_wait, **work.source(budget)) as so_far:
             if _still_asked(store, id, ask) == wanted:  # else another run was first
                 whole = count_whole(work, by, budget, so_far, progress, say)
                 _keep(work, whole, budget.device, so_far)
-
-
-def _source(work: Work, budget: Budget) -> dict[str, Any]:
-    """What makes a piece of work the same as one that was interrupted."""
-    return {
-        "id": work.ids[0],
-        "sha256": work.store.attributes(work.ids[0])["sha256"],
-        "version": geomsae.__version__,
-        "device": budget.device,
-        "side": budget.side,
-        **asdict(work.ask),
-    }
 
 
 def _put_away(store: Store, ids: Iterable[str], ask: Ask, by: Means) -> None:
@@ -284,7 +269,7 @@ def _put_away(store: Store, ids: Iterable[str], ask: Ask, by: Means) -> None:
         known = store.asked_before(id, ask.bins, ask.precision) or Ask(ask.bins, ask.precision)
         work = Work(store, (id,), known)
         with suppress(GeomsaeError):  # one that is at it, or too little memory to know what it was
-            put_away(store.hierarchy, **_source(work, by.budget(work)))
+            put_away(store.hierarchy, **work.source(by.budget(work)))
 
 
 def _keep(work: Work, whole: Tally, device: str, so_far: Partial) -> None:

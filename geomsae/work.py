@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
+import geomsae
 from geomsae.ask import Ask
 from geomsae.errors import DeviceError, GeomsaeError
 from geomsae.pairs.budget import Budget, Job, plan_budget, plan_of, usual_memory
@@ -49,6 +51,17 @@ class Work:
     def other(self) -> Job | None:
         """That of the second, if there is one."""
         return self.jobs[1] if len(self.ids) > 1 else None
+
+    def source(self, budget: Budget) -> dict[str, Any]:
+        """What makes it the same as what an interrupted run has left."""
+        return {
+            "ids": self.ids,
+            "sha256": [self.store.attributes(id)["sha256"] for id in self.ids],
+            "version": geomsae.__version__,
+            "device": budget.device,
+            "side": budget.side,
+            **asdict(self.ask),
+        }
 
     def plan(self, budget: Budget) -> list[SuperTile]:
         """The tasks."""

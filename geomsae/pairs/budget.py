@@ -143,10 +143,7 @@ def plan_budget(job: Job, ask: Ask, memory: int, crew: Crew, other: Job | None =
                 more = (memory - asked_for) // crew.processes // run
                 kept = min(all_runs, runs + more)
                 total = asked_for + crew.processes * (kept - runs) * run
-                # What is in hand is alive beside what is kept.
-                in_hand = 0 if kept == all_runs else threads * runs_held(held, job)
-                cached = max(1, kept - in_hand) * (run + _SMALL)
-                return Budget(threads, held, cached, total, kept == all_runs)
+                return Budget(threads, held, kept * (run + _SMALL), total, kept == all_runs)
     raise GeomsaeError(
         f"counting {job.n:,} x {job.d:,} takes at least {math.ceil(asked_for / 1e6):,} MB of "
         f"memory and {memory / 1e6:,.0f} MB are allowed: give it more with --memory"

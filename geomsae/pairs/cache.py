@@ -59,10 +59,12 @@ class PanelCache:
         if not (future.running() or future.done()):
             self._reader.submit(self._fill, key, future, load, budget)
 
-    def together(self, function: Callable[[int], TileRows], tiles: Iterable[int]) -> list[TileRows]:
-        """Results of a function that asks for panels, by several threads where there are."""
-        several = map if self._loads == LOADS_AT_ONCE else self._reader.map
-        return list(several(function, tiles))
+    def keep(self, keys: Iterable[Hashable]) -> None:
+        """Say that some panels are in use: to forget them would free nothing."""
+        with self._lock:
+            for key in keys:
+                if key in self._held:
+                    self._held.move_to_end(key)
 
     def clear(self) -> None:
         """Let go of everything."""

@@ -305,6 +305,9 @@ class _Given:
         """Those of several tiles."""
         return {tile: self.panel(tile) for tile in tiles}
 
+    def keep(self, tiles: range) -> None:
+        """Nothing is in anybody's way."""
+
     def ahead(self, tile: int) -> None:
         """Nothing is left to be made ready."""
 

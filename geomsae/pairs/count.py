@@ -33,6 +33,9 @@ class Rows(Protocol):
     def panels(self, tiles: range) -> dict[int, TileRows]:
         """The panels of several tiles."""
 
+    def keep(self, tiles: range) -> None:
+        """Say that these panels are still in use, so that others make room first."""
+
     def ahead(self, tile: int) -> None:
         """Have a panel made ready that will be asked for next."""
 
@@ -82,6 +85,7 @@ def count_super_tile(
             panels, right = {}, None  # those of the last block make room first
             panels = rows.panels(block)
             for col in along:
+                rows.keep(block)
                 shared = super_tile.triangle and col in panels
                 right = panels[col] if shared else cols.panel(col)
                 for later in range(col + 1, min(col + 1 + kernel.AHEAD, along.stop)):

@@ -66,8 +66,14 @@ class StoredDecoder:
         ]
 
     def panels(self, tiles: range) -> dict[int, TileRows]:
-        """Those of several tiles, read by as many threads as there are."""
-        return dict(zip(tiles, _caches[self.device].together(self.panel, tiles), strict=True))
+        """Those of several tiles: what the readers have not begun with is read here."""
+        for tile in tiles[1:]:
+            self.ahead(tile)
+        return {tile: self.panel(tile) for tile in tiles}
+
+    def keep(self, tiles: range) -> None:
+        """Say that these panels are still in use."""
+        _caches[self.device].keep(dict.fromkeys(self._run_of(tile)[1] for tile in tiles))
 
     def ahead(self, tile: int) -> None:
         """Have the rows of a tile read that is asked for next."""

@@ -79,8 +79,7 @@ def plan_card(
     for length in _lengths(largest) if side is None else [side]:
         fixed = _fixed_bytes(jobs, ask, length)
         for held in range(min(length, tiles), 0, -1):
-            in_hand = runs_held(held, job)
-            runs = min(all_runs, in_hand + 1 + AHEAD)
+            runs = min(all_runs, runs_held(held, job) + 1 + AHEAD)
             asked_for = fixed + runs * run
             least = min(least, asked_for)
             if asked_for <= device_memory and (held >= min(length, _FEWEST_HELD) or length == 1):
@@ -88,7 +87,7 @@ def plan_card(
                 return Budget(
                     threads=1,
                     held=held,
-                    panel_bytes=(kept if kept == all_runs else kept - in_hand) * run,
+                    panel_bytes=kept * run,
                     total=processes * _host_bytes(jobs, ask, length),
                     all_fit=kept == all_runs,
                     side=length,
