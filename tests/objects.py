@@ -108,12 +108,10 @@ def counted_elsewhere(folder: Path, dictionaries: int, rows: int, say=lambda _: 
             lambda: done(geomsae("histogram", "--store", here, said=said)),
         )
         with patch.dict(os.environ, said), Cluster(folder / "cluster") as cluster:
-            for _ in range(
-                3
-            ):  # slow to import on a busy machine, longer than a worker may be silent
-                cluster.add_worker(
-                    preload="import s3fs, geomsae.pairs.stored, geomsae.pairs.workers"
-                )
+            # On a busy machine they take longer to import than a worker may be silent.
+            slow = "import s3fs, geomsae.pairs.stored, geomsae.pairs.workers"
+            for _ in range(3):
+                cluster.add_worker(preload=slow)
             killed_after = timed(
                 "histogram of the store of objects", lambda: _counted(cluster, there, said)
             )

@@ -63,6 +63,7 @@ def test_what_cannot_fit_is_refused_with_what_it_takes(store, tmp_path):
     json_of("plan", "--memory", f"{needed}MB", "--store", store.location, cwd=tmp_path)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("memory", [340, 420, 2000])
 def test_no_more_is_read_than_planned(tmp_path, monkeypatch, memory):
     store = geomsae.open_store(tmp_path / "s", create=True)

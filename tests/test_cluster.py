@@ -187,6 +187,7 @@ def test_none_left_is_one_sentence(own, soon):
         collect(sleeper(), 20, lambda done: own.workers[0].kill())
 
 
+@pytest.mark.long
 def test_what_a_hanging_worker_has_is_given_to_another(own, soon):
     from signal import SIGSTOP
 
@@ -221,6 +222,7 @@ def test_the_first_error_ends_the_run_and_the_rest_is_let_go(two):
             run(ours, [("one of ours",)], lambda _: None)
 
 
+@pytest.mark.long
 def test_a_task_that_kills_its_workers_is_one_sentence(own, soon):
     def task(number):
         import os

@@ -31,6 +31,7 @@ def told(verb, location):
     return sentence
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_flipped_bit_ends_in_a_sentence_that_names_the_way_out(location, verb):
     for file, bit in choose_bits(location, 39, seed=8):

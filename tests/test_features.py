@@ -123,6 +123,7 @@ def test_answers_agree_across_the_borders_of_tiles_and_in_many_dimensions(n, d):
     assert_answers(found, rows)
 
 
+@pytest.mark.long
 def test_answers_are_the_same_whatever_was_counted_first():
     rows = np.random.default_rng(0).standard_normal((3 * TILE, 12)).astype(np.float32)
     rows[TILE : TILE + 600] = rows[:600]  # equal cosines in plenty

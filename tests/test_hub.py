@@ -78,11 +78,12 @@ def process(url: str, home: Path, *words: str) -> subprocess.CompletedProcess[st
 
 
 def run(code: str, url: str, home: Path) -> object:
-    """What an expression over `find`, `ids`, `told`, `geomsae` and `Wanted` gives, through JSON."""
+    """What an expression over the names of the prelude gives, through JSON."""
     prelude = (
         "import json, geomsae\n"
         "from geomsae.errors import GeomsaeError\n"
         "from geomsae.sources import Wanted, find, hub\n"
+        "from geomsae.study import published\n"
         "hub.FIRST_WAIT = 0.001\n"
         "def ids(source, **words):\n"
         "    return [offer.labels.id for offer in find(source, Wanted(**words))]\n"
@@ -266,41 +267,7 @@ def test_a_hub_that_cannot_be_reached_ends_convert_at_once_with_a_sentence(tmp_p
 
 
 @pytest.mark.long
-def test_reproduce_goes_from_the_hub_to_measured_beside_published(tmp_path):
-    points = published_points()
-    repositories: dict[str, dict[str, bytes]] = {point.repo: {} for point in points}
-    for point in points:
-        for l0 in {point.l0, point.canonical_l0}:
-            repositories[point.repo][path_of(point.layer, l0)] = params(point.layer, l0)
-        repositories[point.repo][path_of(point.layer, 999)] = b"never read"
-    smaller = (
-        "from geomsae.study import published\n"
-        "published.RANDOM_SETS = ('random:24x5',)\n"
-        "from geomsae.cli import main\n"
-        "main(['reproduce'])"
-    )
-    with Hub(repositories) as hub:
-        done = process(hub.url, tmp_path, "-W", "error", "-c", smaller)
-        assert done.returncode == 0, done.stderr
-        assert hub.sent < 35 * 2 * len(params(0, 0))
-    store = geomsae.open_store(tmp_path / "store")
-    studied = {point.labels.id for point in points} | {point.canonical.id for point in points}
-    assert len(studied) == 34
-    assert set(store.decoders) == studied | {"random/gaussian/24x5_seed_0"}
-    shares = geomsae.tail_fraction(store.histograms())
-    page = (tmp_path / "store-report" / "report.html").read_text()
-    assert "<th>published</th>" in page
-    for point in points:
-        measured = float(shares.sel(dictionary=point.labels.id))
-        row = page[page.index(f"<td>{point.labels.id}</td>") :].partition("</tr>")[0]
-        assert f"<td>{measured:.4g}</td>" in row
-        assert f"<td>{point.tail_fraction:.4g}</td>" in row
-    names = {path.stem for path in (tmp_path / "store-report").glob("*.png")}
-    assert {"share_by_layer_gemma-2-2b_res", "variants_gemma-2-9b_res_16k"} <= names
-
-
-@pytest.mark.long
-def test_reproduce_at_one_l0_prints_four_columns_and_what_holds(tmp_path):
+def test_reproduce_goes_from_the_hub_to_measured_beside_published_and_at_one_l0(tmp_path):
     points = published_points()
     repositories: dict[str, dict[str, bytes]] = {point.repo: {} for point in points}
     for point in points:
@@ -309,27 +276,39 @@ def test_reproduce_at_one_l0_prints_four_columns_and_what_holds(tmp_path):
             repositories[point.repo][path_of(point.layer, l0)] = params(point.layer, l0)
     smaller = (
         "from geomsae.study import published\n"
-        "published.RANDOM_SETS = ()\n"
+        "published.RANDOM_SETS = ('random:24x5',)\n"
         "from geomsae.cli import main\n"
         "main(['reproduce', '--l0-matched', '--json'])"
     )
     with Hub(repositories) as hub:
         done = process(hub.url, tmp_path, "-W", "error", "-c", smaller)
-    assert done.returncode == 0, done.stderr
-    rows = json.loads(done.stdout)
+        assert done.returncode == 0, done.stderr
+        offered = run("[o.labels.id for o in published.published_offers()]", hub.url, tmp_path)
     store = geomsae.open_store(tmp_path / "store")
-    assert len(store.decoders) == 34 + 32
+    studied = {point.labels.id for point in points} | {point.canonical.id for point in points}
+    assert len(studied) == 34
+    assert set(offered) == studied | {f"random/gaussian/16384x{d}_seed_0" for d in (2304, 3584)}
+    assert {*studied, "random/gaussian/24x5_seed_0"} < set(store.decoders)
+    assert len(store.decoders) == 34 + 32 + 1
     shares = geomsae.tail_fraction(store.histograms())
-    for row, point in zip(rows, points, strict=True):
+    page = (tmp_path / "store-report" / "report.html").read_text()
+    assert "<th>published</th>" in page
+    for row, point in zip(json.loads(done.stdout), points, strict=True):
+        measured = float(shares.sel(dictionary=point.labels.id))
         assert row["id"] == point.labels.id
         assert row["published"] == point.tail_fraction
-        assert row["measured"] == pytest.approx(float(shares.sel(dictionary=row["id"])))
+        assert row["measured"] == pytest.approx(measured)
         canonical = float(shares.sel(dictionary=point.canonical.id))
         assert row["canonical"] == pytest.approx(canonical)
         assert 0 < row["common_l0"] < 1
+        shown = page[page.index(f"<td>{point.labels.id}</td>") :].partition("</tr>")[0]
+        assert f"<td>{measured:.4g}</td>" in shown
+        assert f"<td>{point.tail_fraction:.4g}</td>" in shown
     answers = [line for line in done.stderr.splitlines() if "hold" in line]
     assert len(answers) == 12
     assert any(line.startswith("common_l0: holds - heavier than random") for line in answers)
+    names = {path.stem for path in (tmp_path / "store-report").glob("*.png")}
+    assert {"share_by_layer_gemma-2-2b_res", "variants_gemma-2-9b_res_16k"} <= names
 
 
 @pytest.mark.long

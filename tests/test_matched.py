@@ -199,6 +199,7 @@ def test_centred_rows_have_no_mean(w):
         np.testing.assert_allclose(left.sum(axis=0), 0, atol=1e-6)
 
 
+@pytest.mark.long
 @given(decoders(), st.integers(0, 200))
 @settings(max_examples=40)
 def test_principal_directions_are_taken_out(w, r):

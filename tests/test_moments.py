@@ -66,6 +66,7 @@ class Blocks:
             self.alive -= 1
 
 
+@pytest.mark.long
 @given(decoders())
 @settings(max_examples=60)
 def test_sums_over_pairs_agree_with_brute_force(w):
@@ -93,6 +94,7 @@ def test_sums_over_pairs_agree_with_brute_force(w):
         assert np.isnan(found["effective_rank"])
 
 
+@pytest.mark.long
 @given(decoders())
 @settings(max_examples=40)
 def test_the_spectrum_is_that_of_the_rows(w):
@@ -192,6 +194,7 @@ def test_a_planted_power_law_is_found():
             anisotropy(w, ranks=ranks)
 
 
+@pytest.mark.long
 @given(
     st.integers(1, 9000), st.integers(1, 40), st.integers(1, 9000), st.sampled_from([1, 2, 3, 40])
 )

@@ -487,25 +487,30 @@ def test_of_s3_every_failure_is_one_sentence(tmp_path):
     from tests.objects import geomsae as start
     from tests.objects import s3_server
 
-    def told(*words, said):
-        process = start(*words, said=said, cwd=tmp_path)
-        _, stderr = process.communicate(timeout=120)
-        assert process.returncode == 1
-        assert "Traceback" not in stderr
-        return stderr
+    def check_told(*asked):
+        """Ask all at once, as some wait long for an answer; each is refused in its own words."""
+        begun = [(start(*words, said=said, cwd=tmp_path), part) for words, said, part in asked]
+        for process, part in begun:
+            _, stderr = process.communicate(timeout=120)
+            assert process.returncode == 1
+            assert "Traceback" not in stderr
+            assert part in stderr
 
+    ls, convert = ["ls", "--store"], ["convert", "random:4x4", "--store"]
     with s3_server() as said:
         bare = {**said, "AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
         bare |= {"HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true"}
-        assert "no store" in told("ls", "--store", "s3://nowhere/store", said=said)
-        convert = ["convert", "random:4x4", "--store"]
-        assert "make the bucket" in told(*convert, "s3://nowhere/store", said=said)
-        assert "name a folder" in told(*convert, "s3://bucket", said=said)
-        assert "credentials" in told("ls", "--store", "s3://bucket/store", said=bare)
-    assert "does not answer" in told("ls", "--store", "s3://bucket/store", said=said)
+        check_told(
+            ([*ls, "s3://nowhere/store"], said, "no store"),
+            ([*convert, "s3://nowhere/store"], said, "make the bucket"),
+            ([*convert, "s3://bucket"], said, "name a folder"),
+            ([*ls, "s3://bucket/store"], bare, "credentials"),
+        )
     with socket.create_server(("127.0.0.1", 0)) as silent:
         mute = {**said, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{silent.getsockname()[1]}"}
-        assert "does not answer" in told("ls", "--store", "s3://bucket/store", said=mute)
+        check_told(
+            *(([*ls, "s3://bucket/store"], where, "does not answer") for where in (said, mute))
+        )
 
 
 @pytest.mark.long
@@ -513,7 +518,7 @@ def test_of_s3_every_failure_is_one_sentence(tmp_path):
 def test_on_s3_a_worker_may_be_killed_on_the_way(tmp_path):
     from tests.objects import counted_elsewhere
 
-    counted_elsewhere(Path(tmp_path), 4, 2500)
+    counted_elsewhere(Path(tmp_path), 3, 2000)
 
 
 @pytest.mark.long
@@ -522,7 +527,7 @@ def test_on_s3_a_killed_run_is_gone_on_with_at_once(tmp_path):
     from tests.objects import done, python, s3_server
     from tests.objects import geomsae as start
 
-    sources = [f"random:{n}x64" for n in (3000, 2800, 2600)]
+    sources = [f"random:{n}x64" for n in (3000, 2600)]
     with s3_server() as said:
         said["XDG_CACHE_HOME"] = str(tmp_path / "cache")
         for words in (["convert", *sources], ["histogram"]):
@@ -535,7 +540,7 @@ def test_on_s3_a_killed_run_is_gone_on_with_at_once(tmp_path):
             assert "waiting" not in told  # for a process that is dead
         table = done(start("verify", "--json", "--store", "s3://bucket/store", said=said))
         rows = json.loads(table)
-        assert len(rows) == 9
+        assert len(rows) == 6
         assert {row["problem"] for row in rows} == {""}
         left = "import s3fs; print(s3fs.S3FileSystem().find('bucket/store-work'))"
         assert python(left, said).strip() == "[]"

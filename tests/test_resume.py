@@ -64,6 +64,7 @@ def counted_tasks(monkeypatch):
     return seen
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
 def test_an_interrupted_dictionary_goes_on_where_it_was(large, expected, monkeypatch, error):
     interrupted_after(20, large, error)
@@ -109,6 +110,7 @@ list(geomsae.compute_histograms(
 """
 
 
+@pytest.mark.long
 def test_a_kill_costs_only_what_was_not_kept_yet(large, expected, monkeypatch):
     killed = subprocess.run([sys.executable, "-c", KILLED, large.location], check=False)
     assert killed.returncode == -signal.SIGKILL

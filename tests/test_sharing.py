@@ -137,6 +137,7 @@ def test_a_torn_lock_is_nobodys(tmp_path):
         assert dead is None
 
 
+@pytest.mark.long
 def test_two_command_lines_at_once_give_each_result_once(tmp_path):
     store = tmp_path / "store"
     sources = [f"random:{n}x32" for n in (300, 400, 500, 600)]

@@ -172,7 +172,7 @@ def open_array(
         if problem:
             raise damaged(hierarchy, path, problem)
         array: zarr.Array[Any] = zarr.open_array(
-            hierarchy.zarr_store(), path=f"{path}/{name}", mode="r"
+            hierarchy.zarr_store(), path=f"{path}/{name}", mode="r", zarr_format=3
         )
     except FileNotFoundError as error:
         raise damaged(hierarchy, path, f"{name} is missing") from error
