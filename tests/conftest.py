@@ -12,6 +12,7 @@ import pytest
 from cards import card, emulate, no_card  # noqa: F401 - fixtures
 from click.testing import CliRunner
 from hypothesis import settings
+from in_memory import address, cache, local, remote  # noqa: F401 - fixtures
 
 import geomsae
 from geomsae.cli import main

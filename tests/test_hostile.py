@@ -10,11 +10,11 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
+from files import BROKEN, MATRIX, WHOLE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
-from test_sources import BROKEN, MATRIX, WHOLE
 
 from geomsae.dictionary import Dictionary
 from geomsae.errors import SourceError

@@ -23,9 +23,7 @@ FIRST, SECOND = "random/gaussian/50x16_seed_0", "random/gaussian/60x16_seed_0"
 WAITING = rf"waiting for process {os.getpid()} on {re.escape(socket.gethostname())}, which "
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.fixture(params=["local", "memory"])

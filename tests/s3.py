@@ -1,6 +1,6 @@
 """A store at s3://, on loopback: converted into, counted by a cluster, a worker killed on the way.
 
-``python -m tests.objects 20`` does it with 20 dictionaries, and compares what plain xarray reads
+``python -m tests.s3 20`` does it with 20 dictionaries, and compares what plain xarray reads
 back with a store of one's own disk, bit for bit.
 """
 
