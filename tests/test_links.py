@@ -312,11 +312,12 @@ def test_an_interrupt_ends_the_waiting_and_keeps_what_was_had(tmp_path):
         code = (
             "from geomsae.store import layout\n"
             "layout.CHUNK_BYTES = 1 << 18\n"
-            f"from geomsae.cli import main\nmain(['convert', {REPO!r}, '--store', 'store'])"
+            "from geomsae.cli import main\n"
+            "main()"
         )
         hub.patience = 0.1
         waiting = subprocess.Popen(
-            [sys.executable, "-c", code],
+            [sys.executable, "-c", code, "convert", REPO, "--store", "store"],
             env=environment(hub.url, tmp_path),
             cwd=tmp_path,
             stderr=subprocess.PIPE,

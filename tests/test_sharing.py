@@ -17,6 +17,8 @@ import geomsae
 from geomsae import results
 from geomsae.errors import BusyError
 from geomsae.store import decoders
+from geomsae.store.guard import finished
+from geomsae.store.layout import histogram_path
 from geomsae.store.locks import Holder, held, in_silence, leave
 
 FIRST, SECOND = "random/gaussian/50x16_seed_0", "random/gaussian/60x16_seed_0"
@@ -155,3 +157,20 @@ def test_two_command_lines_at_once_give_each_result_once(tmp_path):
     assert (hist["count"].sum("cosine") == hist["n_pairs"]).all()
     run_geomsae("verify", "--store", store, cwd=tmp_path)
     assert not Path(f"{store}-work").exists()
+
+
+def test_a_result_that_comes_between_two_looks_is_not_taken_for_a_damaged_one(store, monkeypatch):
+    id = next(iter(store.decoders))
+    list(geomsae.compute_histograms(store, [id]))
+    hierarchy, path = store.hierarchy, histogram_path(id, 2000, "float32")
+    expected = finished(hierarchy, path)
+    there = Path(hierarchy.root) / path
+    elsewhere = there.rename(there.with_name("elsewhere"))
+    right = hierarchy.fs.exists
+
+    def exists(place):
+        elsewhere.rename(there)
+        return right(place)
+
+    monkeypatch.setattr(hierarchy.fs, "exists", exists)
+    assert finished(hierarchy, path) == expected

@@ -112,8 +112,10 @@ def finished(hierarchy: Hierarchy, path: str) -> dict[str, Any] | None:
         If what lies there is damaged: it is neither finished nor can it be made again.
     """
     attributes = hierarchy.attributes(path)
-    if attributes is None and not hierarchy.fs.exists(_place(hierarchy, path)):
-        return None
+    if attributes is None:
+        if not hierarchy.fs.exists(_place(hierarchy, path)):
+            return None
+        attributes = hierarchy.attributes(path)  # another run may have brought it between the looks
     if attributes is None:
         raise damaged(hierarchy, path, f"its {METADATA} is missing, or not that of a group")
     problem = attributes_problem(attributes)
