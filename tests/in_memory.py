@@ -29,16 +29,17 @@ def address(request, cache):
 @pytest.fixture
 def remote(address):
     """A store of two dictionaries in memory."""
-    store = geomsae.open_store(address, create=True)
-    list(geomsae.convert("random:60x16", store))
-    list(geomsae.convert("random:50x16", store))
-    return store
+    return _filled(address)
 
 
 @pytest.fixture
 def local(tmp_path):
     """The same store on the disk."""
-    store = geomsae.open_store(tmp_path / "store", create=True)
+    return _filled(tmp_path / "store")
+
+
+def _filled(place):
+    store = geomsae.open_store(place, create=True)
     list(geomsae.convert("random:60x16", store))
     list(geomsae.convert("random:50x16", store))
     return store

@@ -55,22 +55,22 @@ def test_a_whole_bucket_is_no_place_for_a_store(tmp_path):
     assert "name a folder" in told
 
 
-def test_a_store_that_stops_answering_is_a_sentence(remote, tmp_path, monkeypatch):
-    def gone(*_, **__):
-        raise ConnectionError("the cable was pulled")
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ConnectionError("the cable was pulled"), "does not answer (the cable was pulled)"),
+        (PermissionError("Access Denied"), "credentials"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["ls", "tails"])
+def test_a_store_that_does_not_answer_or_refuses_is_a_sentence(
+    remote, tmp_path, monkeypatch, verb, error, said
+):
+    def fail(*_, **__):
+        raise error
 
-    monkeypatch.setattr(type(remote.hierarchy.fs), "cat_file", gone)
-    told = refused("ls", "--store", remote.location, cwd=tmp_path)
-    assert "does not answer (the cable was pulled)" in told
-
-
-def test_a_refusal_of_the_provider_speaks_of_credentials(remote, tmp_path, monkeypatch):
-    def forbidden(*_, **__):
-        raise PermissionError("Access Denied")
-
-    monkeypatch.setattr(type(remote.hierarchy.fs), "cat_file", forbidden)
-    told = refused("tails", "--store", remote.location, cwd=tmp_path)
-    assert "credentials" in told
+    monkeypatch.setattr(type(remote.hierarchy.fs), "cat_file", fail)
+    assert said in refused(verb, "--store", remote.location, cwd=tmp_path)
 
 
 READ = """

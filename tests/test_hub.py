@@ -283,6 +283,7 @@ def test_reproduce_goes_from_the_hub_to_measured_beside_published_and_at_one_l0(
     with Hub(repositories) as hub:
         done = process(hub.url, tmp_path, "-W", "error", "-c", smaller)
         assert done.returncode == 0, done.stderr
+        assert hub.sent < (34 + 32) * 2 * len(params(0, 0))
         offered = run("[o.labels.id for o in published.published_offers()]", hub.url, tmp_path)
     store = geomsae.open_store(tmp_path / "store")
     studied = {point.labels.id for point in points} | {point.canonical.id for point in points}
