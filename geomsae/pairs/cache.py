@@ -66,10 +66,11 @@ class PanelCache:
                 if key in self._held:
                     self._held.move_to_end(key)
 
-    def clear(self) -> None:
-        """Let go of everything."""
+    def clear(self) -> Future[None]:
+        """Let go of everything: the reader does, as it takes a while to give much memory back."""
         with self._lock:
-            self._held.clear()
+            held, self._held = self._held, OrderedDict()
+        return self._reader.submit(held.clear)
 
     @cached_property
     def _reader(self) -> ThreadPoolExecutor:

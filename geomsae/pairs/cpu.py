@@ -165,9 +165,11 @@ def _number(row: NDArray[Any], bins: int, number: NDArray[np.int32]) -> Any:
     total = 0.0
     for j in range(row.shape[0]):
         value = np.float64(row[j])
-        floor = np.int32(np.floor(value * half + shift))
-        number[j] = min(max(floor + middle, first), last)
         total += value
+        # Numba adds 32-bit numbers to a 64-bit one, of which a register holds half as many.
+        bin = np.int32(np.int32(np.floor(value * half + shift)) + middle)
+        bin = first if bin < first else bin
+        number[j] = last if bin > last else bin
     return total
 
 

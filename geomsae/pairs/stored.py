@@ -132,9 +132,11 @@ def count_stored(
 
 def forget(device: str) -> None:
     """Let go of the panels and files that this process keeps, and of what a device holds for it."""
-    _caches[device].clear()
+    let_go = _caches[device].clear()
     _open.cache_clear()
     _floors.cache_clear()
+    if device == "gpu":  # gives back only what nothing holds
+        let_go.result()
     kernel(device).forget()
 
 

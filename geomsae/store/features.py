@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import xarray as xr
-import zarr
 
 import geomsae
 from geomsae.ask import Ask
 from geomsae.errors import StoreError
-from geomsae.store.guard import damaged, finished, open_array, read_values, seal
+from geomsae.store.guard import damaged, finished, open_array, read_values
 from geomsae.store.hierarchy import Hierarchy
 from geomsae.store.histograms import checksum
-from geomsae.store.layout import COMPLETE, KIND, features_path, write_variables
+from geomsae.store.layout import COMPLETE, KIND, features_path
+from geomsae.store.variables import write_variables
 
 
 def write_features(
@@ -38,8 +38,6 @@ def write_features(
     """
     path = features_path(id, ask.bins, ask.precision)
     with hierarchy.staging() as stage:
-        target = zarr.storage.LocalStore(stage)
-        write_variables(target, path, dataset.variables)
         sums = {str(name): checksum(var.values) for name, var in dataset.variables.items()}
         attributes = {
             KIND: "features",
@@ -53,7 +51,7 @@ def write_features(
             "version": geomsae.__version__,
             "status": COMPLETE,
         }
-        seal(target, path, attributes, sums)
+        write_variables(stage, path, dataset.variables, attributes)
         hierarchy.commit(stage, replaced=path)
 
 

@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-import zarr
 from numpy.typing import NDArray
 
 import geomsae
 from geomsae.dictionary import LABELS, SIZES, Dictionary
 from geomsae.histogram import PROVENANCE, histograms
-from geomsae.store.guard import damaged, finished, read_array, seal
+from geomsae.store.guard import damaged, finished, read_array
 from geomsae.store.hierarchy import Hierarchy
-from geomsae.store.layout import COMPLETE, KIND, histogram_path, write_variables
+from geomsae.store.layout import COMPLETE, KIND, histogram_path
+from geomsae.store.variables import write_variables
 
 
 def write_histogram(
@@ -41,9 +41,6 @@ def write_histogram(
     count = np.asarray(dataset["count"], np.int64)
     path = histogram_path(id, count.size, made["precision"])
     with hierarchy.staging() as stage:
-        target = zarr.storage.LocalStore(stage)
-        named = ("count", "cosine", "cosine_left", "cosine_right")
-        write_variables(target, path, {name: dataset[name] for name in named})
         attributes = {
             KIND: "histogram",
             "bins": count.size,
@@ -54,7 +51,8 @@ def write_histogram(
             "version": geomsae.__version__,
             "status": COMPLETE,
         }
-        seal(target, path, attributes, named)
+        named = ("count", "cosine", "cosine_left", "cosine_right")
+        write_variables(stage, path, {name: dataset[name] for name in named}, attributes)
         hierarchy.commit(stage)
 
 

@@ -19,12 +19,8 @@ Unfinished work and locks lie beside it, in ``<store>-work``, and what was found
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
-import xarray as xr
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 
@@ -97,31 +93,3 @@ def create_array(
         attributes=attributes,
         config={"write_empty_chunks": True},
     )
-
-
-def write_variables(
-    store: Any, path: str, variables: Mapping[Hashable, xr.Variable | xr.DataArray]
-) -> None:
-    """Write small variables, each an array of one chunk, into the group at `path`.
-
-    Most of the time goes by in waiting, so that they are written at the same time.
-    """
-
-    def write(name: Hashable) -> None:
-        variable = variables[name]
-        values = np.asarray(variable)
-        array = create_array(
-            store,
-            f"{path}/{name}",
-            values.shape,
-            values.shape,
-            values.dtype.name,
-            tuple(map(str, variable.dims)),
-            dict(variable.attrs),
-        )
-        array[...] = values
-
-    first, *others = variables
-    write(first)  # and with it the groups that all of them lie in
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(write, others))
