@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from geomsae.conversion import convert
     from geomsae.errors import GeomsaeError
     from geomsae.labels import index_dictionaries
-    from geomsae.pairs import cosine_histogram
+    from geomsae.pairs.cosine import cosine_histogram
     from geomsae.results import compute_histograms
     from geomsae.sources import Family, register_family
     from geomsae.store import Store, open_store
@@ -45,7 +45,7 @@ _HOME = {
     "open_store": "geomsae.store",
     "Store": "geomsae.store",
     "convert": "geomsae.conversion",
-    "cosine_histogram": "geomsae.pairs",
+    "cosine_histogram": "geomsae.pairs.cosine",
     "compute_histograms": "geomsae.results",
     "tail_fraction": "geomsae.analysis",
     "tail_table": "geomsae.analysis",

@@ -6,7 +6,3 @@ normalised rows and ``cache`` keeps some of them. ``cpu`` multiplies one tile, o
 ``count`` goes through a super-tile and checks what came out; ``schedule`` hands the work to Dask.
 ``cosine`` is the lazy histogram of any matrix, and ``stored`` counts a decoder where it lies.
 """
-
-from geomsae.pairs.cosine import cosine_histogram
-
-__all__ = ["cosine_histogram"]

@@ -56,7 +56,7 @@ def remove_abandoned(work: Path) -> None:
 
     The locks tell it who died, so they stay as long as the folders do.
     """
-    for path in work.glob("*"):
+    for path in _inside(work):
         place, lock = path.with_suffix(""), path.with_suffix(".lock")
         if place.name.startswith(KEPT) and not _is_old(path):
             continue
@@ -67,6 +67,13 @@ def remove_abandoned(work: Path) -> None:
                     lock.unlink(missing_ok=True)
         elif not lock.exists():
             shutil.rmtree(place, ignore_errors=True)
+
+
+def _inside(folder: Path) -> list[Path]:
+    """What lies in a folder; nothing if it is gone, as another process or thread may remove it."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        return list(folder.iterdir())
+    return []
 
 
 def _is_old(path: Path) -> bool:
