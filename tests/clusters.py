@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+from tests.forks import Fork
+
 WAIT = 90.0
 """Seconds within which a process must have started."""
 
@@ -45,7 +47,7 @@ class Cluster:
         self._logs = 0
         words = ["--host", host, "--port", "0", "--scheduler-file", self.file]
         self.scheduler = self._start("scheduler", *words, *LOOPBACK, within=within)
-        self.workers: list[subprocess.Popen[bytes]] = []
+        self.workers: list[subprocess.Popen[bytes] | Fork] = []
         self._until(self.file.exists)
         for _ in range(workers):
             self.add_worker()
@@ -57,7 +59,7 @@ class Cluster:
         preload: str = "",
         host: str = "127.0.0.1",
         within: tuple[str, ...] = (),
-    ) -> subprocess.Popen[bytes]:
+    ) -> subprocess.Popen[bytes] | Fork:
         """Start a worker, which runs some Python first; it has joined before this returns."""
         if preload:
             (self.folder / f"preload_{self._logs}.py").write_text(preload)
@@ -99,13 +101,14 @@ class Cluster:
 
     def _start(
         self, kind: str, *words: object, within: tuple[str, ...] = ()
-    ) -> subprocess.Popen[bytes]:
-        command = [*within, sys.executable, "-m", f"distributed.cli.dask_{kind}", *map(str, words)]
+    ) -> subprocess.Popen[bytes] | Fork:
+        command = ["-m", f"distributed.cli.dask_{kind}", *map(str, words)]
         with (self.folder / f"{self._logs}.log").open("wb") as log:
             self._logs += 1
-            return subprocess.Popen(
-                command, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"}
-            )
+            where = {"stdout": log, "stderr": log, "env": {**os.environ, "OMP_NUM_THREADS": "1"}}
+            if within:
+                return subprocess.Popen([*within, sys.executable, *command], **where)
+            return Fork(command, **where)
 
     def _until(self, condition) -> None:
         end = time.monotonic() + WAIT

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import xarray as xr
 
 import geomsae
+from tests.forks import Fork
 
 SOURCES = ["random:9000x512", "random:2500x64"]
 LONGEST = 150.0
@@ -57,8 +57,8 @@ class Running:
         sources = () if verb != "convert" else words or tuple(SOURCES)
         others = words if verb != "convert" else ()
         geomsae = ["-c", IMPATIENT[where]] if where in IMPATIENT else ["-m", "geomsae"]
-        command = [sys.executable, *geomsae, verb, *sources, "--store", str(store), *others]
-        self.process = subprocess.Popen(
+        command = [*geomsae, verb, *sources, "--store", store, *others]
+        self.process = Fork(
             command, stdout=self._log, stderr=self._log, env={**os.environ, **(env or {})}
         )
 

@@ -21,6 +21,7 @@ import numpy as np
 import xarray as xr
 
 from tests.clusters import Cluster
+from tests.forks import Fork
 
 _SERVER = """
 import logging
@@ -68,19 +69,18 @@ def python(code: str, said: dict[str, str]) -> str:
     return ran.stdout
 
 
-def geomsae(*words: str, said: dict[str, str], **options) -> subprocess.Popen[str]:
+def geomsae(*words: str, said: dict[str, str], **options) -> Fork:
     """Start the command line."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "geomsae", *words],
+    return Fork(
+        ["-m", "geomsae", *words],
         env={**os.environ, **said},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
         **options,
     )
 
 
-def done(process: subprocess.Popen[str]) -> str:
+def done(process: Fork) -> str:
     """What a command line told, once it is through."""
     out, told = process.communicate()
     assert process.returncode == 0, told

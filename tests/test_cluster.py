@@ -23,6 +23,7 @@ from geomsae.pairs.schedule import crew, devices, run
 from geomsae.pairs.workers import check_crew
 from tests.clusters import Cluster
 from tests.commands import told
+from tests.forks import Fork
 
 FAKE_GPU = """
 import sys, types, geomsae.pairs
@@ -133,14 +134,14 @@ def test_a_cluster_is_named_in_three_ways(two, drawn, how):
     with client_of(two) as client:
         address = client.scheduler.address
     words = {"file": ["--scheduler", two.file], "address": ["--scheduler", address]}.get(how, [])
-    done = subprocess.run(
-        [sys.executable, "-m", "geomsae", "histogram", "--store", drawn.location, *words],
+    command = Fork(
+        ["-m", "geomsae", "histogram", "--store", drawn.location, *words],
         env={**os.environ, **({"DASK_SCHEDULER_ADDRESS": address} if how == "variable" else {})},
-        capture_output=True,
-        text=True,
+        stderr=subprocess.PIPE,
     )
-    assert done.returncode == 0, done.stderr
-    first, last = done.stderr.strip().splitlines()
+    _, said = command.communicate()
+    assert command.returncode == 0, said
+    first, last = said.strip().splitlines()
     assert first == f"counting on the Dask cluster at {address}: 2 workers, 2 threads"
     assert last.endswith("40,495,500 pairs counted")
 

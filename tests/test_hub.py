@@ -7,7 +7,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 from urllib.request import Request, urlopen
@@ -17,6 +16,7 @@ import pytest
 
 import geomsae
 from geomsae.study.published import published_points
+from tests.forks import Fork
 from tests.hub_server import Hub, npz
 
 REPO = "google/gemma-scope-2b-pt-res"
@@ -67,14 +67,10 @@ def environment(url: str, home: Path) -> dict[str, str]:
 
 def process(url: str, home: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Run Python in that environment."""
-    return subprocess.run(
-        [sys.executable, *words],
-        env=environment(url, home),
-        cwd=home,
-        capture_output=True,
-        text=True,
-        timeout=150,
-    )
+    pipe = subprocess.PIPE
+    command = Fork(words, stdout=pipe, stderr=pipe, env=environment(url, home), cwd=home)
+    said = command.communicate(timeout=150)
+    return subprocess.CompletedProcess(words, command.returncode, *said)
 
 
 def run(code: str, url: str, home: Path) -> object:
@@ -275,13 +271,15 @@ def test_reproduce_goes_from_the_hub_to_measured_beside_published_and_at_one_l0(
         for l0 in {point.l0, point.canonical_l0, other_side}:
             repositories[point.repo][path_of(point.layer, l0)] = params(point.layer, l0)
     smaller = (
+        "import warnings\n"
+        "warnings.simplefilter('error')\n"
         "from geomsae.study import published\n"
         "published.RANDOM_SETS = ('random:24x5',)\n"
         "from geomsae.cli import main\n"
         "main(['reproduce', '--l0-matched', '--json'])"
     )
     with Hub(repositories) as hub:
-        done = process(hub.url, tmp_path, "-W", "error", "-c", smaller)
+        done = process(hub.url, tmp_path, "-c", smaller)
         assert done.returncode == 0, done.stderr
         assert hub.sent < (34 + 32) * 2 * len(params(0, 0))
         offered = run("[o.labels.id for o in published.published_offers()]", hub.url, tmp_path)
