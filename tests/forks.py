@@ -46,7 +46,8 @@ class Fork:
     Parameters
     ----------
     words : sequence
-        What follows the name of Python: ``-m`` and a module, or ``-c`` and code, and their words.
+        What follows the name of Python: ``-W`` and an action, if need be, then ``-m`` and a module
+        or ``-c`` and code, and their words.
     stdout, stderr : file or int, optional
         Where it writes to; `subprocess.PIPE` for a pipe.
     env : dict of str, optional
@@ -171,6 +172,9 @@ def _become(wanted: dict) -> None:
     sys.path[0] = wanted["cwd"]
     dask.config.refresh()  # which had read another environment
     how, what, *words = wanted["words"]
+    if how == "-W":
+        warnings.simplefilter(what)
+        how, what, *words = words
     sys.argv = [how, *words]
     if how == "-m":
         runpy.run_module(what, run_name="__main__", alter_sys=True)

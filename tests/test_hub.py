@@ -271,15 +271,13 @@ def test_reproduce_goes_from_the_hub_to_measured_beside_published_and_at_one_l0(
         for l0 in {point.l0, point.canonical_l0, other_side}:
             repositories[point.repo][path_of(point.layer, l0)] = params(point.layer, l0)
     smaller = (
-        "import warnings\n"
-        "warnings.simplefilter('error')\n"
         "from geomsae.study import published\n"
         "published.RANDOM_SETS = ('random:24x5',)\n"
         "from geomsae.cli import main\n"
         "main(['reproduce', '--l0-matched', '--json'])"
     )
     with Hub(repositories) as hub:
-        done = process(hub.url, tmp_path, "-c", smaller)
+        done = process(hub.url, tmp_path, "-W", "error", "-c", smaller)
         assert done.returncode == 0, done.stderr
         assert hub.sent < (34 + 32) * 2 * len(params(0, 0))
         offered = run("[o.labels.id for o in published.published_offers()]", hub.url, tmp_path)

@@ -3,7 +3,6 @@
 import json
 import signal
 import subprocess
-import sys
 import time
 import zlib
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from test_hub import REPO, environment, path_of, process
 from test_selection import table
 
 import geomsae
+from tests.forks import Fork
 from tests.hub_server import Hub, npz
 
 N, D = 2048, 256
@@ -316,12 +316,11 @@ def test_an_interrupt_ends_the_waiting_and_keeps_what_was_had(tmp_path):
             "main()"
         )
         hub.patience = 0.1
-        waiting = subprocess.Popen(
-            [sys.executable, "-c", code, "convert", REPO, "--store", "store"],
+        waiting = Fork(
+            ["-c", code, "convert", REPO, "--store", "store"],
             env=environment(hub.url, tmp_path),
             cwd=tmp_path,
             stderr=subprocess.PIPE,
-            text=True,
         )
         until(lambda: hub.sent > rows.nbytes // 3)
         hub.faults = [(429, {"Retry-After": "60"})] * 3

@@ -10,6 +10,8 @@ import click
 from geomsae.cli.options import result_options, store_option
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from geomsae.store import Store
 
 
@@ -30,9 +32,13 @@ def draw_report(
     bins: int = 2000,
     precision: str = "float32",
     out: Path | None = None,
+    table: DataFrame | None = None,
     quiet: bool = False,
 ) -> None:
-    """Write the report of a store and say where it is; on stderr alone if `quiet`."""
+    """Write the report of a store and say where it is; on stderr alone if `quiet`.
+
+    Its `stored_tail_table`, if that is there already, need not be made again.
+    """
     from geomsae.cli.progress import say
     from geomsae.pictures import write_report
     from geomsae.tables import stored_tail_table
@@ -40,7 +46,8 @@ def draw_report(
     place = store.location.rstrip("/")
     beside = place if store.hierarchy.is_local else place.rpartition("/")[2]
     folder = out or Path(f"{beside}-report")
-    table = stored_tail_table(store, threshold, bins, precision)
+    if table is None:
+        table = stored_tail_table(store, threshold, bins, precision)
     written = write_report(store.histograms(bins, precision), folder, threshold, table)
     say(f"{len(written.figures)} pictures in {folder}")
     click.echo(written.page, err=quiet)

@@ -131,4 +131,4 @@ def reproduce(
     for found in conclusions(columns):
         holds = {True: "holds", False: "does not hold", None: "cannot be said"}[found.holds]
         say(f"{found.column}: {holds} - {found.claim} ({found.because})")
-    draw_report(store, precision=precision, quiet=as_json)
+    draw_report(store, THRESHOLD, precision=precision, table=table, quiet=as_json)
