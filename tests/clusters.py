@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.forks import Fork
+from tests.forks import Fork, start
 
 WAIT = 90.0
 """Seconds within which a process must have started."""
@@ -108,7 +108,7 @@ class Cluster:
             where = {"stdout": log, "stderr": log, "env": {**os.environ, "OMP_NUM_THREADS": "1"}}
             if within:
                 return subprocess.Popen([*within, sys.executable, *command], **where)
-            return Fork(command, **where)
+            return start(command, **where)
 
     def _until(self, condition) -> None:
         end = time.monotonic() + WAIT

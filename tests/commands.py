@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 import geomsae
-from tests.forks import Fork
+from tests.forks import start
 
 SOURCES = ["random:9000x512", "random:2500x64"]
 LONGEST = 150.0
@@ -58,7 +58,7 @@ class Running:
         others = words if verb != "convert" else ()
         geomsae = ["-c", IMPATIENT[where]] if where in IMPATIENT else ["-m", "geomsae"]
         command = [*geomsae, verb, *sources, "--store", store, *others]
-        self.process = Fork(
+        self.process = start(
             command, stdout=self._log, stderr=self._log, env={**os.environ, **(env or {})}
         )
 

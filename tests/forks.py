@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -39,28 +40,33 @@ IMPORTED = (
 
 _LARGEST = 1 << 20
 
+_one_at_a_time = threading.Lock()
 
-class Fork:
-    """A command that was started, which can be asked and told what a `subprocess.Popen` can.
+
+def start(words, **where) -> Fork | subprocess.Popen[str]:
+    """Start a command of Python.
 
     Parameters
     ----------
     words : sequence
         What follows the name of Python: ``-W`` and an action, if need be, then ``-m`` and a module
         or ``-c`` and code, and their words.
-    stdout, stderr : file or int, optional
-        Where it writes to; `subprocess.PIPE` for a pipe.
-    env : dict of str, optional
-        Its environment; this one by default.
-    cwd : Path, optional
-        Where it runs.
+    **where
+        ``stdout``, ``stderr``, ``env`` and ``cwd``, as `subprocess.Popen` takes them.
     """
+    if hasattr(os, "pidfd_open"):
+        return Fork(words, **where)
+    return subprocess.Popen([sys.executable, *map(str, words)], text=True, **where)
+
+
+class Fork:
+    """A command that was started, which can be asked and told what a `subprocess.Popen` can."""
 
     def __init__(self, words, *, stdout=None, stderr=None, env=None, cwd=None):
         wanted = {"words": [*map(str, words)], "cwd": str(cwd or Path.cwd())}
         wanted["env"] = dict(os.environ if env is None else env)
         self.returncode: int | None = None
-        with contextlib.ExitStack() as its:
+        with contextlib.ExitStack() as its, _one_at_a_time:
             self.stdout, out = _to(stdout, 1, its)
             self.stderr, err = _to(stderr, 2, its)
             self._ended, ends = os.pipe()

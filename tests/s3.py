@@ -21,7 +21,7 @@ import numpy as np
 import xarray as xr
 
 from tests.clusters import Cluster
-from tests.forks import Fork
+from tests.forks import Fork, start
 
 _SERVER = """
 import logging
@@ -71,7 +71,7 @@ def python(code: str, said: dict[str, str]) -> str:
 
 def geomsae(*words: str, said: dict[str, str], **options) -> Fork:
     """Start the command line."""
-    return Fork(
+    return start(
         ["-m", "geomsae", *words],
         env={**os.environ, **said},
         stdout=subprocess.PIPE,

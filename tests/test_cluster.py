@@ -23,7 +23,7 @@ from geomsae.pairs.schedule import crew, devices, run
 from geomsae.pairs.workers import check_crew
 from tests.clusters import Cluster
 from tests.commands import told
-from tests.forks import Fork
+from tests.forks import start
 
 FAKE_GPU = """
 import sys, types, geomsae.pairs
@@ -134,7 +134,7 @@ def test_a_cluster_is_named_in_three_ways(two, drawn, how):
     with client_of(two) as client:
         address = client.scheduler.address
     words = {"file": ["--scheduler", two.file], "address": ["--scheduler", address]}.get(how, [])
-    command = Fork(
+    command = start(
         ["-m", "geomsae", "histogram", "--store", drawn.location, *words],
         env={**os.environ, **({"DASK_SCHEDULER_ADDRESS": address} if how == "variable" else {})},
         stderr=subprocess.PIPE,

@@ -16,7 +16,7 @@ import pytest
 
 import geomsae
 from geomsae.study.published import published_points
-from tests.forks import Fork
+from tests.forks import start
 from tests.hub_server import Hub, npz
 
 REPO = "google/gemma-scope-2b-pt-res"
@@ -68,7 +68,7 @@ def environment(url: str, home: Path) -> dict[str, str]:
 def process(url: str, home: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Run Python in that environment."""
     pipe = subprocess.PIPE
-    command = Fork(words, stdout=pipe, stderr=pipe, env=environment(url, home), cwd=home)
+    command = start(words, stdout=pipe, stderr=pipe, env=environment(url, home), cwd=home)
     said = command.communicate(timeout=150)
     return subprocess.CompletedProcess(words, command.returncode, *said)
 

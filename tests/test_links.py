@@ -15,7 +15,7 @@ from test_hub import REPO, environment, path_of, process
 from test_selection import table
 
 import geomsae
-from tests.forks import Fork
+from tests.forks import start
 from tests.hub_server import Hub, npz
 
 N, D = 2048, 256
@@ -316,7 +316,7 @@ def test_an_interrupt_ends_the_waiting_and_keeps_what_was_had(tmp_path):
             "main()"
         )
         hub.patience = 0.1
-        waiting = Fork(
+        waiting = start(
             ["-c", code, "convert", REPO, "--store", "store"],
             env=environment(hub.url, tmp_path),
             cwd=tmp_path,

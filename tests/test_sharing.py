@@ -20,7 +20,7 @@ from geomsae.store import decoders
 from geomsae.store.guard import finished
 from geomsae.store.layout import histogram_path
 from geomsae.store.locks import Holder, held, in_silence, leave
-from tests.forks import Fork
+from tests.forks import start
 
 FIRST, SECOND = "random/gaussian/50x16_seed_0", "random/gaussian/60x16_seed_0"
 WAITING = rf"waiting for process {os.getpid()} on {re.escape(socket.gethostname())}, which "
@@ -145,7 +145,7 @@ def test_two_command_lines_at_once_give_each_result_once(tmp_path):
 
     def both(*words):
         command = ["-m", "geomsae", *words, "--store", store]
-        runs = [Fork(command, stderr=subprocess.PIPE) for _ in range(2)]
+        runs = [start(command, stderr=subprocess.PIPE) for _ in range(2)]
         told = [run.communicate()[1] for run in runs]
         assert [run.returncode for run in runs] == [0, 0], told
         return "".join(told)
