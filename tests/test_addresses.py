@@ -175,6 +175,7 @@ class Datasets(http.server.BaseHTTPRequestHandler):
             self.wfile.write(body)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(importlib.util.find_spec("aiohttp") is None, reason="aiohttp is not here")
 def test_a_website_is_read_and_not_written(local, tmp_path):
     list(geomsae.compute_histograms(local))
@@ -182,6 +183,7 @@ def test_a_website_is_read_and_not_written(local, tmp_path):
         check_read_only(f"{address}/store", tmp_path, {})
 
 
+@pytest.mark.long
 def test_a_dataset_of_the_hub_is_read_and_not_written(local, tmp_path):
     list(geomsae.compute_histograms(local))
     with served(Datasets, tmp_path) as address:

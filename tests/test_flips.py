@@ -31,7 +31,6 @@ def location(tmp_path_factory):
     return made
 
 
-@pytest.mark.long
 def test_a_bit_of_any_kind_of_file_is_found_or_means_nothing(location):
     bits = list(choose_bits(location, 78))
     assert len({kind_of(file) for file, _ in bits}) == 39
@@ -57,6 +56,8 @@ WORDS = (
     b"n_features",
 )
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize("word", WORDS)
 @pytest.mark.parametrize("bit", [0, 4])
@@ -71,7 +72,6 @@ def files_of(location):
     return sorted(path for path in location.rglob("*") if path.is_file())
 
 
-@pytest.mark.long
 @settings(max_examples=20)
 @given(number=st.integers(0, 10**6), share=st.floats(0, 0.999))
 def test_a_file_cut_short_is_found(location, number, share):
@@ -85,7 +85,6 @@ def test_a_file_cut_short_is_found(location, number, share):
         file.write_bytes(whole)
 
 
-@pytest.mark.long
 @settings(max_examples=20)
 @given(one=st.integers(0, 10**6), other=st.integers(0, 10**6))
 def test_two_files_in_each_others_places_are_found(location, one, other):
@@ -104,7 +103,6 @@ def test_two_files_in_each_others_places_are_found(location, one, other):
         second.write_bytes(kept[1])
 
 
-@pytest.mark.long
 @settings(max_examples=30)
 @given(number=st.integers(0, 10**6), name=st.sampled_from(["0", "9", "c", "W_dec", "norm", "x"]))
 def test_a_file_or_folder_of_another_name_is_found(location, number, name):

@@ -32,6 +32,8 @@ from geomsae.sources import Wanted, find
 from geomsae.verification import verify
 from geomsae.work import Means, Work
 
+pytestmark = pytest.mark.long
+
 CLOSE = ("float32", "float64", "fp16x3")
 """The precisions that keep to the rule of accuracy."""
 
@@ -57,7 +59,6 @@ def small(draw):
     return draw(decoders())[: draw(st.sampled_from([1, 33, 90]))]
 
 
-@pytest.mark.long
 @few
 @given(w=small(), precision=st.sampled_from(CLOSE))
 def test_agrees_with_brute_force(card, w, precision):
@@ -70,7 +71,6 @@ def test_agrees_with_brute_force(card, w, precision):
     assert_partners(exact, *opposite, -1)
 
 
-@pytest.mark.long
 @few
 @given(w=small(), v=small(), bins=st.sampled_from([2, 7, 200, 2000, 30_001]))
 def test_finds_what_the_processor_finds_in_float64(card, w, v, bins):
@@ -89,7 +89,6 @@ def test_finds_what_the_processor_finds_in_float64(card, w, v, bins):
         assert_counts(mine, cosines(*matrices))
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("shape", [(1, 2), (2, 2), (65, 3), (257, 9)])
 @pytest.mark.parametrize("precision", CLOSE)
 def test_odd_shapes(card, shape, precision):
@@ -99,7 +98,6 @@ def test_odd_shapes(card, shape, precision):
     assert_degrees(all_cosines(w), found["degree"].values)
 
 
-@pytest.mark.long
 def test_several_tiles_find_what_the_processor_finds(card):
     w = np.random.default_rng(0).standard_normal((TILE + 70, 24)).astype(np.float32)
     w[5], w[TILE + 9] = 0, w[11]
@@ -135,7 +133,6 @@ def test_ties_go_to_the_lower_number(card):
     assert_same(counted(w, **words), cosine_histogram(w, **words, device="cpu").compute())
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("room", [132, 400, 20_000])
 def test_more_extreme_pairs_than_there_is_room_for(card, monkeypatch, room):
     """Duplicates alone are more than fit: then a tile is gone through again, in parts."""
@@ -176,7 +173,6 @@ def test_the_bin_rule_is_kept_to_at_every_edge(card):
         assert float(total.get()[0]) == pytest.approx(wide.sum(), abs=1e-9)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("precision", CLOSE)
 def test_real_dictionaries_keep_to_the_rule(card, real, precision):
     (sae,) = find(str(real / SAE), Wanted(model="rf", tensor="main.W_dec", transpose=False))
@@ -208,7 +204,6 @@ def test_norms_of_any_size(card):
     assert_counts(counted(w, precision="float64"), cosines(w))
 
 
-@pytest.mark.long
 def test_a_store_counted_on_a_card(card, store):
     ids = list(geomsae.compute_histograms(store, device="gpu"))
     assert ids == list(store.decoders)
@@ -280,7 +275,6 @@ def test_a_task_of_a_large_dictionary_is_large():
     assert 2 * (large.side * TILE) ** 2 * 2304 > 4e13  # a second of a large card
 
 
-@pytest.mark.long
 def test_panels_on_a_card_keep_to_its_memory_where_not_all_fit(emulate, monkeypatch, tmp_path):
     """Nothing is computed here: what is alive on the card is what is counted."""
     store = geomsae.open_store(tmp_path / "store", create=True)
@@ -387,7 +381,6 @@ def test_too_little_memory_of_a_card_is_refused_before_any_work(emulate, store):
         geomsae.compute_histograms(store, device="gpu", device_memory=10**7)
 
 
-@pytest.mark.long
 def test_the_benchmark_prints_every_way_that_fits(emulate, monkeypatch, capsys):
     emulate()
     monkeypatch.setattr(benchmark, "published", lambda rows: None)

@@ -15,6 +15,8 @@ from geomsae.pairs.schedule import run
 from geomsae.pairs.stopping import check_stop, heeding, unbroken
 from geomsae.pairs.tally import Tally
 
+pytestmark = pytest.mark.long
+
 INTERRUPTED = "Error: interrupted"
 
 
@@ -70,7 +72,6 @@ def test_tasks_that_nobody_waits_for_end_and_those_of_another_run_do_not():
     run(lambda _: check_stop(), [(0,)], lambda _: None, 2)
 
 
-@pytest.mark.long
 def test_no_result_is_added_by_half(tmp_path, monkeypatch):
     """Interrupted in the middle of adding, the count goes on without loss or repetition."""
     stores = [geomsae.open_store(tmp_path / name, create=True) for name in "ab"]

@@ -10,6 +10,8 @@ import pytest
 
 from geomsae.pairs.gpu import launch
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def nvrtc():

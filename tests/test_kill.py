@@ -24,6 +24,7 @@ def test_work_of_a_dead_process_is_removed_and_of_a_living_one_left_alone(tmp_pa
     assert not living.parent.exists()
 
 
+@pytest.mark.long
 def test_many_threads_come_and_go_without_meeting(tmp_path):
     store = geomsae.open_store(tmp_path / "store", create=True)
 

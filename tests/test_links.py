@@ -123,6 +123,7 @@ CUTS = 40
 """Downloads that are broken off, each at a point of its own."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("turned", [False, True])
 def test_a_download_broken_off_anywhere_is_gone_on_with(tmp_path, turned):
     rows = decoder(8, 640, 64)
@@ -176,6 +177,7 @@ print(json.dumps([broken, kept]))
     assert len(checks) == 1
 
 
+@pytest.mark.long
 def test_an_interrupted_run_does_not_fetch_again_what_is_there(tmp_path):
     files = {path_of(layer, 82): npz(decoder(layer, 64, 8)) for layer in range(3)}
     with Hub({REPO: files}) as hub:
@@ -185,6 +187,7 @@ def test_an_interrupted_run_does_not_fetch_again_what_is_there(tmp_path):
         assert hub.sent - sent < 0.7 * sent
 
 
+@pytest.mark.long
 def test_a_newer_revision_is_taken_only_when_asked_for_and_then_beside_the_older(tmp_path):
     old, new = decoder(10, 64, 8), decoder(11, 64, 8)
     id = "gemma-2-2b/pt/res/layer_0/width_16k/l0_82"
@@ -218,6 +221,7 @@ def test_a_dry_run_says_what_would_travel_and_writes_nothing(tmp_path):
     assert list(geomsae.open_store(tmp_path / "store").decoders) == [there["id"]]
 
 
+@pytest.mark.long
 def test_a_dictionary_has_the_name_that_saelens_gives_it(tmp_path):
     files = {path_of(12, l0): npz(decoder(l0, 64, 8)) for l0 in (22, 82, 445)}
     names = {
@@ -306,6 +310,7 @@ def until(true: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.long
 def test_an_interrupt_ends_the_waiting_and_keeps_what_was_had(tmp_path):
     rows = decoder(13)
     with Hub({REPO: {path_of(0, 82): npz(rows)}}) as hub:

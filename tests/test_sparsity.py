@@ -53,6 +53,7 @@ def test_a_power_law_is_read_off_exactly_and_only_inside(levels, power, scale, l
         assert "outside" in row["reason"]
 
 
+@pytest.mark.long
 @given(LEVELS, st.data())
 def test_a_share_lies_between_its_neighbours_and_is_kept_where_it_was_measured(levels, data):
     shares = data.draw(st.lists(st.floats(1e-9, 1), min_size=len(levels), max_size=len(levels)))
@@ -68,6 +69,7 @@ def test_a_share_lies_between_its_neighbours_and_is_kept_where_it_was_measured(l
     assert measured["l0_low"] == measured["l0_high"] == levels[0]
 
 
+@pytest.mark.long
 @given(LEVELS, st.floats(-3, 3), st.randoms())
 @settings(max_examples=25)
 def test_the_order_of_the_table_does_not_matter(levels, power, random):
