@@ -1,6 +1,7 @@
 """What dies leaves nothing behind that is seen, and who works at the same time does not meet."""
 
 import json
+import os
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ import pytest
 
 import geomsae
 from geomsae.sources import Wanted
+from geomsae.store.staging import remove_abandoned
 
 
 def test_work_of_a_dead_process_is_removed_and_of_a_living_one_left_alone(tmp_path):
@@ -62,3 +64,21 @@ def test_a_group_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     assert json.loads((tmp_path / "store" / "zarr.json").read_text())["node_type"] == "group"
     list(geomsae.convert("random:10x4", store.refresh()))
     assert len(store.decoders) == 1
+
+
+def test_a_folder_of_work_that_another_removes_between_two_looks_is_no_error(tmp_path, monkeypatch):
+    work = tmp_path / "store-work"
+    work.mkdir()
+
+    def first_removed(look):
+        def looks(place):
+            if Path(place) == work and work.exists():
+                work.rmdir()
+            return look(place)
+
+        return looks
+
+    for name in ("listdir", "scandir"):  # whichever a version of Python looks with
+        monkeypatch.setattr(os, name, first_removed(getattr(os, name)))
+    remove_abandoned(work)
+    assert not work.exists()
